@@ -50,7 +50,9 @@ pub enum Error {
         kept: String,
     },
     /// The path is not a store of this format.
-    #[error("{path}: not a persist store ({why})")]
+    #[error(
+        "{path}: not a persist store ({why}); give the path of a store, or of a file that does not exist yet"
+    )]
     NotAStore {
         /// The file that was opened.
         path: PathBuf,
@@ -292,6 +294,12 @@ fn waited(after: Duration) -> String {
     }
 }
 
+/// Return the path as the caller wrote it, and as messages contain it.
+fn forms_of(path: &Path) -> [String; 2] {
+    let absolute = std::path::absolute(path);
+    [path, absolute.as_deref().unwrap_or(path)].map(|path| path.display().to_string())
+}
+
 impl Error {
     /// Return the error of a wait for something that one process holds.
     #[doc(hidden)]
@@ -338,7 +346,7 @@ impl Error {
     /// ```
     #[must_use]
     pub fn in_store(&self, path: &Path) -> String {
-        let (message, path) = (self.to_string(), path.display().to_string());
+        let message = self.to_string();
         let whole = matches!(
             self,
             Error::Corrupt { .. }
@@ -354,8 +362,8 @@ impl Error {
                 | Error::InUse { .. }
                 | Error::TooMany { .. }
         );
-        match whole && !message.contains(&path) {
-            true => format!("{path}: {message}"),
+        match whole && !forms_of(path).iter().any(|path| message.contains(path)) {
+            true => format!("{}: {message}", path.display()),
             false => message,
         }
     }
@@ -372,10 +380,13 @@ impl Error {
         let text = numbers.iter().fold(self.to_string(), |text, errno| {
             text.replace(&format!(" (os error {errno})"), "")
         });
-        let path = path.display();
-        let begin = [format!("cannot open {path}: "), format!("{path}: ")];
-        let rest = begin.iter().find_map(|begin| text.strip_prefix(begin));
-        rest.map(str::to_owned).unwrap_or(text)
+        let rest = forms_of(path).iter().find_map(|path| {
+            let rest = text.strip_prefix("cannot open ").unwrap_or(&text);
+            rest.strip_prefix(path.as_str())?
+                .strip_prefix(": ")
+                .map(str::to_owned)
+        });
+        rest.unwrap_or(text)
     }
 
     /// Return the system's error that is the cause.

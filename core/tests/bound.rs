@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use support::plain::{get, set, wait_for};
 use support::process::{self, Stop, signal};
-use support::{again, told};
+use support::{again, worker_task};
 
 /// One test at a time: they count the threads of their process.
 static ONE: Mutex<()> = Mutex::new(());
@@ -172,7 +172,7 @@ fn no_writer_makes_a_checkpoint_itself() {
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn beside() {
-    let Some((path, what)) = told("PERSIST_BOUND") else {
+    let Some((path, what)) = worker_task("PERSIST_BOUND") else {
         return;
     };
     let (kind, age) = what.split_once(' ').unwrap();

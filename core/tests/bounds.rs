@@ -11,7 +11,7 @@ use persist_core::check;
 use persist_core::store::{Actor, Durability, Error, In, Key, Options, Result, Store, Value, Wait};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use support::{again, process, told};
+use support::{again, process, worker_task};
 
 fn open(path: &Path) -> Store {
     Store::open(
@@ -121,7 +121,7 @@ fn run(path: &Path, what: &str) -> Option<i32> {
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn opening() {
-    let Some((path, what)) = told("PERSIST_BOUNDS") else {
+    let Some((path, what)) = worker_task("PERSIST_BOUNDS") else {
         return;
     };
     let store = Store::open(

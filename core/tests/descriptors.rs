@@ -13,7 +13,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Stdio;
-use support::{again, process, told};
+use support::{again, process, worker_task};
 
 const LEN: usize = 18_000;
 
@@ -91,7 +91,7 @@ fn grow(store: &Store, what: &str) {
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn daemon() {
-    let Some((path, what)) = told("PERSIST_DESCRIPTORS") else {
+    let Some((path, what)) = worker_task("PERSIST_DESCRIPTORS") else {
         return;
     };
     let (durability, end) = what.split_once(' ').unwrap();

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use support::plain::{self, get, set, wait_for};
-use support::{again, told};
+use support::{again, worker_task};
 
 /// Let the `n`-th moment of this kind from now on fail.
 fn fail(kind: Moment, n: usize) -> Rc<Cell<usize>> {
@@ -237,7 +237,7 @@ fn is_refused_everywhere(store: &Store, what: &str) {
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn neighbour() {
-    let Some((path, task)) = told("PERSIST_STORE") else {
+    let Some((path, task)) = worker_task("PERSIST_STORE") else {
         return;
     };
     let path = Path::new(&path);

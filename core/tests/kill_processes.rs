@@ -12,7 +12,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 use support::process::{self, Stop};
 use support::state::sound;
-use support::{again, memory_dir, told};
+use support::{again, memory_dir, worker_task};
 
 /// The promised time. It is compared with the best of several deaths, because other load of the machine is not the
 /// store's delay.
@@ -54,7 +54,7 @@ fn whole(root: Obj) -> LockTarget<'static> {
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn neighbour() {
-    let Some((path, task)) = told("PERSIST_STORE") else {
+    let Some((path, task)) = worker_task("PERSIST_STORE") else {
         return;
     };
     let s = Store::open(path, &options()).expect("open");

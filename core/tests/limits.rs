@@ -7,7 +7,7 @@ mod support;
 use common::scratch;
 use persist_core::store::{Actor, Error, In, Key, Options, Result, Store, Wait};
 use std::path::Path;
-use support::{again, sys, told};
+use support::{again, sys, worker_task};
 
 fn set(s: &Store, n: u32, len: usize) -> Result<()> {
     s.write(Actor::Thread, &mut Wait::default(), |w| {
@@ -48,7 +48,7 @@ fn limited(task: &str) {
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn neighbour() {
-    let Some((dir, task)) = told("PERSIST_DIR") else {
+    let Some((dir, task)) = worker_task("PERSIST_DIR") else {
         return;
     };
     let path = Path::new(&dir).join("a.store");

@@ -84,6 +84,16 @@ fn errors_of_a_store_name_it_once() {
         assert_eq!(message.matches("/srv/a.store").count(), 1, "{message}");
         assert!(message.contains(todo), "{message}");
     }
+    // A path that the caller has given as a relative one is not added to its absolute form.
+    let error = Error::Io {
+        what: format!(
+            "cannot open {}",
+            std::path::absolute("a.store").unwrap().display()
+        ),
+        source: eio(),
+    };
+    assert_eq!(error.in_store(Path::new("./a.store")), error.to_string());
+    assert_eq!(error.text(Path::new("./a.store")), "Input/output error");
     // Errors of a key or a lock name that, as the caller wrote it.
     assert_eq!(Error::NoKey.in_store(path), "no such key");
 }

@@ -17,20 +17,20 @@ def attempt(*args: object) -> subprocess.CompletedProcess[str]:
 def test_failures_are_reported_at_once(tmp_path: Path) -> None:
     (tmp_path / "mnt").mkdir()
     (tmp_path / "garbage").write_bytes(b"no store" * 1000)
-    for args, code in (
-        ((), 1),
-        (("x",), 1),
-        ((tmp_path / "s", tmp_path / "mnt", "-o", "nonsense"), 1),
-        ((tmp_path / "s", tmp_path / "missing", "-o", "create"), 32),
-        ((tmp_path / "garbage", tmp_path / "mnt"), 32),
-        ((tmp_path / "none/s", tmp_path / "mnt", "-o", "create"), 32),
-        ((tmp_path / "missing", tmp_path / "mnt"), 32),
-        ((tmp_path / "missing", tmp_path / "mnt", "-o", "ro,create"), 32),
-        ((tmp_path / "s", tmp_path / "garbage", "-o", "create"), 32),
+    for args, code, why in (
+        ((), 1, "Usage"),
+        (("x",), 1, "Usage"),
+        ((tmp_path / "s", tmp_path / "mnt", "-o", "nonsense"), 1, "unknown mount option 'nonsense'"),
+        ((tmp_path / "s", tmp_path / "missing", "-o", "create"), 32, "/missing does not exist: make this directory"),
+        ((tmp_path / "garbage", tmp_path / "mnt"), 32, "/garbage: not a persist store"),
+        ((tmp_path / "none/s", tmp_path / "mnt", "-o", "create"), 32, "/none/s"),
+        ((tmp_path / "missing", tmp_path / "mnt"), 32, "/missing does not exist; the mount option create"),
+        ((tmp_path / "missing", tmp_path / "mnt", "-o", "ro,create"), 32, "/missing does not exist, and a read-only"),
+        ((tmp_path / "s", tmp_path / "garbage", "-o", "create"), 32, "/garbage is not a directory: choose"),
     ):
         done = attempt(*args)
         assert done.returncode == code, (args, done)
-        assert done.stderr.strip(), args
+        assert why in done.stderr, (args, done.stderr)
         assert not os.path.ismount(tmp_path / "mnt")
 
 

@@ -111,7 +111,7 @@ def main():
     del root["c"]
     assert store.gc() > 0
     assert list(root) == []
-    # A circle, which only the collector can free.
+    # A cycle, which only the collector can free.
     root["a"] = [nest()]
     x = root["a"][0]
     while (y := (x.__dict__ if kind == "object" else x)):

@@ -29,10 +29,15 @@ def test_a_read_only_store_is_named_as_by_open(path: Path) -> None:
             assert str(e.value) == f"[Errno {errno.EROFS}] {text}: {str(path)!r}"
 
 
-def test_a_file_that_cannot_be_opened_is_named_once(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError) as e:
-        persist.open(tmp_path / "a.store", "r")
-    assert str(e.value) == f"[Errno 2] No such file or directory: {str(tmp_path / 'a.store')!r}"
+def test_a_file_that_cannot_be_opened_is_named_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path / "a.store", "a.store", "no/../a.store"):
+        with pytest.raises(FileNotFoundError) as e:
+            persist.open(path, "r")
+        assert str(e.value) == f"[Errno 2] No such file or directory: {str(path)!r}"
+    with pytest.raises(IsADirectoryError) as directory:
+        persist.open(".")
+    assert str(directory.value) == "[Errno 21] Is a directory: '.'"
 
 
 def test_a_closed_store_is_named(path: Path) -> None:

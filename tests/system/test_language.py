@@ -48,7 +48,9 @@ BANNED_IN_NAMES = {
     r"\bhold(s)? up\b": "block, delay",
     r"\b(am|are|is|was) told\b": "reports, gets, is_distinguished",
     r"\bleft ?overs?\b": "stale",
-    r"\b(glance|breath|breathe|patience|doom|look after)\b": "the field's term",
+    r"\b(glance|breaths?|breathe|patience|doom|look after|dealt|way back)\b": "the field's term",
+    r"\bphys\b": "physical page",
+    r"\bkids?\b": "child",
     r"\blets? go\b": "drop, close, release",
     r"\bgo(es)? on\b": "continue, resume",
 }

@@ -110,10 +110,10 @@ impl State<'_, '_> {
                 .and_then(|identity| identity.home)
         };
         let mut at = Some(h);
-        let mut circle = None;
+        let mut cycle = None;
         while let Some(here) = at.filter(|&here| !good.has(here)) {
             if !trail.add(here) {
-                circle = Some(here);
+                cycle = Some(here);
                 break;
             }
             at = home(here).map(|(home, _)| home);
@@ -124,7 +124,7 @@ impl State<'_, '_> {
             good.add(here);
             at = home(here).map(|(home, _)| home);
         }
-        if let Some(here) = circle {
+        if let Some(here) = cycle {
             self.find("references", "homes that form a cycle", here);
         }
     }

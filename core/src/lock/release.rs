@@ -52,7 +52,7 @@ impl Table<'_> {
             while !o.is_none() {
                 if all.len() >= CAP[OWNER] {
                     return Err(corrupt(
-                        "a circle in the lock table (close the store everywhere), word",
+                        "a cycle in the lock table (close the store everywhere), word",
                         at,
                     ));
                 }

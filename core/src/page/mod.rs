@@ -3,7 +3,7 @@
 //! safety works.
 //!
 //! The wings, lowest first. A wing imports only the wings above it in this table, and no two files import each other in
-//! a circle (`tests/system/test_tidy.py`):
+//! a cycle (`tests/system/test_tidy.py`):
 //!
 //! | WING | OWNS |
 //! | --- | --- |

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use support::plain::{self, BOOT, set, sidecar, try_open};
-use support::{again, process, told};
+use support::{again, process, worker_task};
 
 /// Words of the sidecar's header (`page/shared/layout.rs`).
 const LAYOUT: u64 = 8;
@@ -62,7 +62,7 @@ fn change_word(path: &Path, at: u64) -> u64 {
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn neighbour() {
-    let Some((path, task)) = told("PERSIST_STORE") else {
+    let Some((path, task)) = worker_task("PERSIST_STORE") else {
         return;
     };
     let store = open(Path::new(&path));

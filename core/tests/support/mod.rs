@@ -38,7 +38,7 @@ pub fn memory_dir() -> tempfile::TempDir {
 
 /// In a process that another test has started (`again`): the path in this variable and the value of `PERSIST_DO`. The
 /// process dies with its parent. None in an ordinary run of the tests.
-pub fn told(path: &str) -> Option<(PathBuf, String)> {
+pub fn worker_task(path: &str) -> Option<(PathBuf, String)> {
     let told = (std::env::var_os(path)?.into(), std::env::var("PERSIST_DO").ok()?);
     process::die_with_parent();
     Some(told)

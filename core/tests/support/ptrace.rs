@@ -310,7 +310,7 @@ impl Tracee {
                     }
                 }
                 other => {
-                    return match self.told(other) {
+                    return match self.worker_task(other) {
                         Event::Storing { .. } => self.store(),
                         event => event,
                     };
@@ -328,7 +328,7 @@ impl Tracee {
                 Some(call) if self.returned(call) => Event::Called,
                 _ => Event::Passed,
             },
-            other => self.told(other),
+            other => self.worker_task(other),
         }
     }
 
@@ -385,7 +385,7 @@ impl Tracee {
     }
 
     /// The event for an unexpected stop.
-    fn told(&mut self, stop: Stop) -> Event {
+    fn worker_task(&mut self, stop: Stop) -> Event {
         match stop {
             Stop::Signal(libc::SIGSEGV) => {
                 let address = self.fault_address();

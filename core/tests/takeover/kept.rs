@@ -153,7 +153,7 @@ fn torn(dir: &Path) -> std::path::PathBuf {
 }
 
 #[test]
-fn the_error_of_damage_names_the_way_back() {
+fn the_error_of_damage_names_the_kept_checkpoint() {
     let dir = scratch();
     let path = torn(dir.path());
     let mut name = None;

@@ -17,7 +17,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use support::plain::{self, set, sidecar};
-use support::{again, process, sys, told};
+use support::{again, process, sys, worker_task};
 
 fn open(path: &Path) -> Store {
     plain::open(path, 60)
@@ -34,7 +34,7 @@ const LEFT: i64 = 300;
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn worker() {
-    let Some((path, task)) = told("PERSIST_STORE") else {
+    let Some((path, task)) = worker_task("PERSIST_STORE") else {
         return;
     };
     match task.as_str() {

@@ -17,10 +17,16 @@ pub(crate) fn run(options: &mut Options) -> Result<(), Failure> {
     let at =
         |what: &std::path::Path, e: std::io::Error| Failure::new(EX_FAIL, format!("{}: {e}", what.display()));
     // Make both paths absolute before the working directory changes.
-    options.mountpoint = options
-        .mountpoint
-        .canonicalize()
-        .map_err(|e| at(&options.mountpoint, e))?;
+    options.mountpoint = options.mountpoint.canonicalize().map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => {
+            let what = format!(
+                "the mountpoint {} does not exist: make this directory",
+                options.mountpoint.display()
+            );
+            Failure::new(EX_FAIL, what)
+        }
+        _ => at(&options.mountpoint, e),
+    })?;
     options.store = std::path::absolute(&options.store).map_err(|e| at(&options.store, e))?;
     if options.remount {
         return remount(options);
@@ -28,7 +34,10 @@ pub(crate) fn run(options: &mut Options) -> Result<(), Failure> {
     match std::fs::metadata(&options.mountpoint) {
         Ok(there) if there.is_dir() => refuse_own_mount(options, &there)?,
         Ok(_) => {
-            let what = format!("{} is not a directory", options.mountpoint.display());
+            let what = format!(
+                "the mountpoint {} is not a directory: choose another place",
+                options.mountpoint.display()
+            );
             return Err(Failure::new(EX_FAIL, what));
         }
         Err(e) if e.raw_os_error() == Some(libc::ENOTCONN) => {

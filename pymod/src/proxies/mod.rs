@@ -1,7 +1,7 @@
 //! The Python objects that represent containers: their types, without methods, and their construction.
 //!
 //! `values` and `graphs`, which find containers, import these types. The methods (`dict`, `list`, `object`) are above
-//! both, so that no import circle is needed.
+//! both, so that no import cycle is needed.
 //!
 //! - `proxy`: the record in each of them. `dict`, `list`, `object`: the types.
 //! - `found`: from a container that a section found to its object. `classes`: the class of a stored object.

@@ -246,7 +246,7 @@ fn str_with_surrogates<'py>(py: Python<'py>, bytes: &[u8], e: PyErr) -> PyResult
     let made = PyBytes::new(py, bytes).call_method1(intern!(py, "decode"), ("utf-8", "surrogatepass"));
     made.map_err(
         |e| match e.is_instance_of::<pyo3::exceptions::PyUnicodeDecodeError>(py) {
-            true => error::corrupt(py, format!("the store is damaged: a str that is not UTF-8 ({e})")),
+            true => error::corrupt(py, format!("the store is damaged: a str that is not UTF-8 ({e}); restore a backup or run `persist check`")),
             false => e,
         },
     )

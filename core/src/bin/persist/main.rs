@@ -141,6 +141,7 @@ impl Command {
 fn main() -> ExitCode {
     let command = Cli::parse().command;
     let store = command.store().to_owned();
+    let copies = matches!(command, Command::Backup(_) | Command::Restore(_));
     // The exit status distinguishes a damaged store from one that could not be checked.
     let failure = if matches!(command, Command::Check { .. }) {
         ExitCode::from(2)
@@ -155,7 +156,13 @@ fn main() -> ExitCode {
             failure
         }
         Err(Failure::Store(e)) => {
-            print_error(&e.in_store(&store));
+            // A backup is a further file, which its messages name.
+            let names_its_file = copies && matches!(e, Error::Io { .. });
+            print_error(&if names_its_file {
+                e.to_string()
+            } else {
+                e.in_store(&store)
+            });
             failure
         }
     }

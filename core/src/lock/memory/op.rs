@@ -72,7 +72,7 @@ impl<'t, 'a> Op<'t, 'a> {
         let left = self.steps.get();
         if left == 0 {
             return Err(corrupt(
-                "a circle in the lock table (close the store everywhere), word",
+                "a cycle in the lock table (close the store everywhere), word",
                 word,
             ));
         }

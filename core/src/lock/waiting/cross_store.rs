@@ -176,7 +176,7 @@ impl CrossStoreCheck {
             }
         }
         match waiting.search(due.time, look) {
-            Found::Circle(others) => Err(Error::Deadlock {
+            Found::Cycle(others) => Err(Error::Deadlock {
                 what: env.name(&self.request),
                 holder: deadlock::members(&others),
             }),

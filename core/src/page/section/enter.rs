@@ -124,7 +124,7 @@ impl Pager {
             std::hint::spin_loop();
         }
         let begun = Instant::now();
-        let mut patience = WaitLoop::new(wait, self.bound());
+        let mut wait_loop = WaitLoop::new(wait, self.bound());
         loop {
             if let Some(marked) = self.shm.try_enter(slot) {
                 return self.inside(slot, marked).ok_or(Error::Closed);
@@ -136,7 +136,7 @@ impl Pager {
             if self.latch().is_held_by(slot) {
                 return Err(section_is_open());
             }
-            let slice = patience.slice("a writer that changes the store", || self.describe_owner(owner));
+            let slice = wait_loop.slice("a writer that changes the store", || self.describe_owner(owner));
             if (begun.elapsed() >= MAX_WAIT || matches!(slice, Err(Error::Timeout { .. })))
                 && let Some(section) = self.read_beside(slot)?
             {

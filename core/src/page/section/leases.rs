@@ -199,12 +199,12 @@ impl Pager {
     }
 
     /// Wait until leases are given up, or have expired.
-    fn await_leases(&self, awaited: &[Awaited], mut patience: Option<WaitLoop<'_, '_>>) -> Result<()> {
+    fn await_leases(&self, awaited: &[Awaited], mut wait_loop: Option<WaitLoop<'_, '_>>) -> Result<()> {
         let mut snapshots: [Option<Snapshot>; LEASE_HOLDERS] = [None, None];
         for a in awaited {
             while self.shm.lease(a.holder, a.bucket).value() == a.seen {
-                let slice = match &mut patience {
-                    Some(patience) => patience.slice("the cache of a mount to be given up", || {
+                let slice = match &mut wait_loop {
+                    Some(wait_loop) => wait_loop.slice("the cache of a mount to be given up", || {
                         self.describe_lease_holder(a.holder)
                     })?,
                     None => SLICE,

@@ -10,10 +10,10 @@
 //!    gate and sections.
 //! 2. An entry is removed when its `Waiting` is dropped, so also after an error, an interruption or a panic.
 //! 3. A forked child has none of its parent's entries. A fork holds the mutex (`fork`), so the child finds it free.
-//! 4. An entry may be out of date: its owner may have been granted what it waits for. A circle counts only if each of
+//! 4. An entry may be out of date: its owner may have been granted what it waits for. A cycle counts only if each of
 //!    its entries was refreshed after all of them had begun to wait. From that moment none of its members could release
 //!    anything, so each of these waits still exists. Time is a count here, of entries ever made.
-//! 5. The thread that finds a circle gives up its own wait, under the same mutex: one circle has one victim.
+//! 5. The thread that finds a cycle gives up its own wait, under the same mutex: one cycle has one victim.
 //! 6. An uncontended lock or change does nothing here. A wait is entered after its first slice, and only if this
 //!    process has more than one store open.
 
@@ -116,10 +116,10 @@ pub struct Waiting {
 /// The result of a search.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) enum Found {
-    /// No circle; `abroad`: the waits lead to another process, which is not searched.
+    /// No cycle; `abroad`: the waits lead to another process, which is not searched.
     None { abroad: bool },
-    /// A circle: the objects that its other members wait for. The wait that found it is no longer in the list.
-    Circle(Vec<String>),
+    /// A cycle: the objects that its other members wait for. The wait that found it is no longer in the list.
+    Cycle(Vec<String>),
 }
 
 impl Waiting {
@@ -156,16 +156,16 @@ impl Waiting {
         all().clock
     }
 
-    /// Store the result of a check that began at `time`, and search for a circle.
+    /// Store the result of a check that began at `time`, and search for a cycle.
     pub(crate) fn search(&self, time: u64, look: Look) -> Found {
         let mut all = all();
         let Some(me) = all.entries.iter().position(|e| e.number == self.number) else {
-            // The entry belonged to a parent, or was removed as the victim of a circle.
+            // The entry belonged to a parent, or was removed as the victim of a cycle.
             return Found::None { abroad: false };
         };
         (all.entries[me].looked, all.entries[me].look) = (time, look);
         let found = all.find_cycle(me);
-        if matches!(found, Found::Circle(_)) {
+        if matches!(found, Found::Cycle(_)) {
             all.entries.swap_remove(me);
         }
         found
@@ -198,7 +198,7 @@ impl All {
                 let members = || path.iter().map(|(at, _)| &self.entries[*at]);
                 let began = members().map(|e| e.entered).max();
                 if members().map(|e| e.looked).min() >= began {
-                    return Found::Circle(members().skip(1).map(|e| e.what.clone()).collect());
+                    return Found::Cycle(members().skip(1).map(|e| e.what.clone()).collect());
                 }
                 continue;
             }
@@ -219,7 +219,7 @@ impl All {
     }
 }
 
-/// Return the holder for an error message about a circle whose other members wait for these objects.
+/// Return the holder for an error message about a cycle whose other members wait for these objects.
 pub(crate) fn members(waits: &[String]) -> String {
     match waits {
         [] => "a thread or task of this process that waits for this one".to_owned(),
@@ -271,7 +271,7 @@ mod tests {
         // The first wait was checked before the second began: it may have been granted its lock without having noticed.
         assert_eq!(second.search(second.now(), look(1)), none);
         let found = first.search(first.now(), look(2));
-        assert_eq!(found, Found::Circle(vec!["a lock of store 2".to_owned()]));
+        assert_eq!(found, Found::Cycle(vec!["a lock of store 2".to_owned()]));
         // There is only one victim.
         assert_eq!(second.search(second.now(), look(1)), none);
     }

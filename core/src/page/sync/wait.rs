@@ -129,9 +129,9 @@ impl<'w, 'a> WaitLoop<'w, 'a> {
 
     /// Continue a wait that `started` then, if it has started.
     pub(crate) fn since(wait: &'w mut Wait<'a>, bound: Duration, started: &mut Option<Instant>) -> Self {
-        let mut patience = WaitLoop::new(wait, bound);
-        patience.started = Some(*started.get_or_insert_with(Instant::now));
-        patience
+        let mut wait_loop = WaitLoop::new(wait, bound);
+        wait_loop.started = Some(*started.get_or_insert_with(Instant::now));
+        wait_loop
     }
 
     /// Return whether the caller asked not to wait at all.

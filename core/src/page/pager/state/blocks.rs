@@ -47,7 +47,7 @@ struct Open {
     levels: Vec<Level>,
     frees: Vec<Addr>,
     /// The reason for which its owner must roll it back.
-    doomed: Option<Reason>,
+    rollback_required: Option<Reason>,
 }
 
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl Blocks {
             slot,
             levels: Vec::new(),
             frees: Vec::new(),
-            doomed: None,
+            rollback_required: None,
         });
         open.levels.push(Level {
             block,
@@ -183,13 +183,13 @@ impl Blocks {
     /// Record the reason for which the owner must roll the transaction back.
     pub(in crate::page) fn require_rollback(&mut self, reason: Reason) {
         if let Some(open) = &mut self.open {
-            open.doomed = Some(reason);
+            open.rollback_required = Some(reason);
         }
     }
 
     /// Return that reason.
     pub(in crate::page) fn rollback_reason(&self) -> Option<Reason> {
-        self.open.as_ref().and_then(|open| open.doomed.clone())
+        self.open.as_ref().and_then(|open| open.rollback_required.clone())
     }
 
     /// Return the number of dead transactions.

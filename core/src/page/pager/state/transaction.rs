@@ -2,7 +2,7 @@
 //! were rolled back before they were left.
 //!
 //! 1. The blocks are behind a mutex (`blocks`). The other fields let the fast paths do without it: `deaths` is the
-//!    number of dead transactions, and `doomed` is set if the owner of the open one must roll it back.
+//!    number of dead transactions, and `rollback_required` is set if the owner of the open one must roll it back.
 //! 2. Operations inside a transaction hold the `Turn`, so that another thread of the process can take the transaction
 //!    over only between two operations.
 
@@ -20,7 +20,7 @@ pub(in crate::page) struct Transactions {
     /// The task that has the open transaction; its thread has the latch.
     task: AtomicU64,
     deaths: AtomicU32,
-    doomed: AtomicBool,
+    rollback_required: AtomicBool,
 }
 
 /// The right to an operation inside the open transaction.
@@ -79,7 +79,7 @@ impl Transactions {
     pub(in crate::page) fn after_fork(&self) {
         self.turn.store(0, Ordering::Relaxed);
         self.deaths.store(0, Ordering::Relaxed);
-        self.doomed.store(false, Ordering::Relaxed);
+        self.rollback_required.store(false, Ordering::Relaxed);
     }
 
     /// Return whether a transaction is dead.
@@ -130,18 +130,18 @@ impl Transactions {
     /// Return whether the owner of the open transaction must roll it back.
     #[inline]
     pub(in crate::page) fn requires_rollback(&self) -> bool {
-        self.doomed.load(Ordering::Relaxed)
+        self.rollback_required.load(Ordering::Relaxed)
     }
 
     /// Make the owner of the open transaction roll it back.
     pub(in crate::page) fn require_rollback(&self, blocks: &mut Blocks, reason: Reason) {
         blocks.require_rollback(reason);
-        self.doomed.store(true, Ordering::Relaxed);
+        self.rollback_required.store(true, Ordering::Relaxed);
     }
 
     /// End the open transaction: nothing is left to commit or undo.
     pub(in crate::page) fn end(&self) {
         self.blocks().end();
-        self.doomed.store(false, Ordering::Relaxed);
+        self.rollback_required.store(false, Ordering::Relaxed);
     }
 }

@@ -84,7 +84,7 @@ impl Pager {
             return Err(self.other_task());
         }
         if self.transactions.requires_rollback() {
-            return self.abort_if_doomed();
+            return self.abort_if_rollback_required();
         }
         Ok(())
     }
@@ -95,16 +95,16 @@ impl Pager {
         if latch.spin(slot) {
             return Ok(());
         }
-        let mut patience = WaitLoop::new(wait, self.bound());
+        let mut wait_loop = WaitLoop::new(wait, self.bound());
         let mut place = self.place(slot);
-        let mut circle = LatchWait::new();
+        let mut deadlock = LatchWait::new();
         let mut seen = (None, Instant::now());
         loop {
             if latch.try_take(slot) {
                 return Ok(());
             }
             let owner = latch.owner();
-            let slice = patience.slice("the right to change the store", || self.describe_owner(owner))?;
+            let slice = wait_loop.slice("the right to change the store", || self.describe_owner(owner))?;
             place.advance();
             place.sleep(slice);
             // The owner is the same after a whole slice: check whether it is alive.
@@ -114,12 +114,12 @@ impl Pager {
                 self.recover_latch_if_owner_dead(owner)?;
                 seen.1 = Instant::now();
             }
-            circle.look(self, patience.bound())?;
+            deadlock.look(self, wait_loop.bound())?;
         }
     }
 }
 
-/// A wait for the latch that ends sooner is not checked for deadlock: its end breaks the circle.
+/// A wait for the latch that ends sooner is not checked for deadlock: its end breaks the cycle.
 const SHORT: Duration = Duration::from_millis(500);
 
 /// How long a check of another store waits for that store's latch.
@@ -158,7 +158,7 @@ impl LatchWait {
             None => {}
         }
         match waiting.search(time, look) {
-            Found::Circle(others) => Err(Error::Deadlock {
+            Found::Cycle(others) => Err(Error::Deadlock {
                 what: pager.latch_name(),
                 holder: members(&others),
             }),

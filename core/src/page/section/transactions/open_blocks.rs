@@ -91,9 +91,9 @@ impl Pager {
         Ok(BlockState::Open)
     }
 
-    /// Roll back a transaction that another owner has doomed. Called by its owner at its next operation.
+    /// Roll back a transaction whose rollback another owner requires. Called by its owner at its next operation.
     #[cold]
-    pub(in crate::page) fn abort_if_doomed(&self) -> Result<()> {
+    pub(in crate::page) fn abort_if_rollback_required(&self) -> Result<()> {
         let reason = self.transactions.blocks().rollback_reason();
         match reason {
             Some(reason) => {

@@ -60,10 +60,10 @@ impl Pager {
     }
 
     /// Leave the innermost block of a transaction that was rolled back before; the error gives the reason. Return Ok if
-    /// the running owner has none, or if another owner has doomed the one it has.
+    /// the running owner has none, or if another owner requires the rollback of the one it has.
     pub fn leave_refused(&self) -> Result<()> {
         if self.transactions.requires_rollback() && self.is_transaction_of(self.slot()?) {
-            let _ = self.abort_if_doomed();
+            let _ = self.abort_if_rollback_required();
         }
         match self.transactions.leave_dead(self.slot()?) {
             Some(reason) => Err(reason.error()),
