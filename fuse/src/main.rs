@@ -20,9 +20,10 @@ mod protocol;
 mod views;
 mod watch;
 
+use command::arguments::options;
 use command::exit::{self, Failure};
 use command::logger::LOGGER;
-use command::{monitor, options, run, umount};
+use command::{monitor, run, umount};
 use kernel::sys;
 use std::process::ExitCode;
 use watch::replayer;

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rust_imports import Imports, Module
 
 TOP = Path(__file__).resolve().parent.parent.parent
 CODE = ("core", "fuse", "pymod", "tests", "scripts", ".ci")
 TEXT = {".rs", ".py", ".pyi", ".toml", ".md", ".sh", ".ini", ""}
 LINES = 500
 WIDTH = 120
+# The number of source files of one folder, which has one job.
+FOLDER = 14
 
 # A layer may use itself and earlier layers; `object` and `lock` do not depend on each other.
 LAYERS = {
@@ -35,8 +39,8 @@ core/src/page/checkpoint/write_table.rs
 core/src/page/format/image.rs
 core/src/page/pages/cow.rs
 core/src/page/pages/live_table.rs
+core/src/page/recovery/replay.rs
 core/src/page/redo/append.rs
-core/src/page/redo/replay.rs
 core/src/page/section/in_place_store.rs
 core/src/page/section/read.rs
 core/src/page/section/write.rs
@@ -44,15 +48,15 @@ core/src/page/session/fork.rs
 core/src/raw/boot.rs
 core/src/raw/failpoint.rs
 core/src/raw/fault.rs
-core/src/raw/file.rs
+core/src/raw/files/file.rs
+core/src/raw/files/held.rs
+core/src/raw/files/owner.rs
+core/src/raw/files/place.rs
+core/src/raw/files/unnamed.rs
 core/src/raw/futex.rs
-core/src/raw/held.rs
 core/src/raw/map.rs
 core/src/raw/map/tests.rs
-core/src/raw/owner.rs
-core/src/raw/place.rs
 core/src/raw/process.rs
-core/src/raw/unnamed.rs
 core/tests/closing.rs
 core/tests/descriptors.rs
 core/tests/full_disk/main.rs
@@ -109,6 +113,12 @@ def test_files_are_short() -> None:
     assert {name: lines for name, lines in code.items() if lines > LINES and name != "LICENSE"} == {}
 
 
+def test_folders_are_small() -> None:
+    folders = Counter(path.parent.relative_to(TOP) for top in CRATES.values() for path in (TOP / top).rglob("*.rs"))
+    assert len(folders) > 50
+    assert {str(folder): count for folder, count in folders.items() if count > FOLDER} == {}
+
+
 def test_lines_are_short() -> None:
     # Lines that rustfmt does not break and that are more readable unbroken: rows of tables, attributes, strings.
     unbroken = re.compile(r'^\s*(//[/!] \||#\[)|"[^"]{40,}')
@@ -151,9 +161,10 @@ WINGS = (
     "format",
     "pager",
     "pages",
-    "section",
     "redo",
+    "section",
     "checkpoint",
+    "durable",
     "recovery",
     "helper",
     "session",
@@ -165,120 +176,6 @@ FLOORS = {
     "fuse/src/fs": ("error", "context", "text", "known", "tree", "requests"),
     "pymod/src": ("python", "engine", "proxies", "values", "graphs", "locks", "dict", "list", "object", "store"),
 }
-
-Module = tuple[str, ...]
-
-
-class Imports:
-    """Which file of a crate uses an item that is defined in which other file.
-
-    A file that only declares or re-exports a module does not use it. The user of a re-exported item uses the file with
-    its definition. Modules of tests do not count.
-    """
-
-    def __init__(self, top: Path) -> None:
-        self.code: dict[Module, str] = {}
-        for path in sorted(top.rglob("*.rs")):
-            parts = path.relative_to(top).with_suffix("").parts
-            if parts[0] == "bin" or "tests" in parts or parts[-1] == "tests":
-                continue
-            module = parts[:-1] if parts[-1] in {"mod", "lib", "main"} else parts
-            self.code[module] = self.without_tests(path.read_text(encoding="utf-8"))
-        self.exports: dict[tuple[Module, str], list[str]] = {}
-        for module, code in self.code.items():
-            for tree in re.findall(r"\bpub(?:\([^)]*\))?\s+use\s+([^;]+);", code):
-                for path, name in self.leaves(tree):
-                    self.exports[module, name] = path
-        self.edges = {module: self.used_by(module) for module in self.code}
-
-    @staticmethod
-    def without_tests(text: str) -> str:
-        text = re.sub(r"(?ms)^#\[cfg\(test\)\]\nmod \w+ \{.*?^\}\n?", "", text)
-        text = re.sub(r'"(\\.|[^"\\])*"', '""', re.sub(r"//[^\n]*", "", text), flags=re.DOTALL)
-        # The path of a visibility is not a use.
-        return re.sub(r"\bpub\(in [\w:]+\)", "pub", text)
-
-    @classmethod
-    def leaves(cls, tree: str) -> Iterator[tuple[list[str], str]]:
-        """Return the paths that a `use` names, each with its resulting name."""
-        tree = tree.strip()
-        group = re.fullmatch(r"((?:\w+\s*::\s*)*)\{(.*)\}", tree, re.DOTALL)
-        if group is None:
-            path, _, alias = tree.partition(" as ")
-            parts = [part.strip() for part in path.split("::")]
-            if parts[-1] in {"self", "*"}:
-                parts.pop()
-            if parts:
-                yield parts, alias.strip() or parts[-1]
-            return
-        depth, part = 0, ""
-        for char in [*group[2], ","]:
-            depth += (char == "{") - (char == "}")
-            if char == "," and depth == 0:
-                if part.strip():
-                    yield from cls.leaves(group[1] + part.strip())
-                part = ""
-            else:
-                part += char
-
-    def absolute(self, module: Module, path: list[str]) -> list[str] | None:
-        first, rest = path[0], path[1:]
-        if first == "crate":
-            return rest
-        base = list(module)
-        if first == "super":
-            while first == "super":
-                base.pop()
-                first, rest = (rest[0], rest[1:]) if rest else ("", [])
-            return base + [first, *rest] if first else base
-        if first == "self":
-            return base + rest
-        known = (*module, first) in self.code or (module, first) in self.exports
-        return base + path if known else None
-
-    def file_of(self, path: list[str], depth: int = 0) -> Module | None:
-        """Return the file that defines an item, through re-exports."""
-        module: Module = ()
-        rest = list(path)
-        while rest and (*module, rest[0]) in self.code:
-            module = (*module, rest.pop(0))
-        if rest and (module, rest[0]) in self.exports and depth < 8:
-            further = self.absolute(module, self.exports[module, rest[0]])
-            if further is not None:
-                return self.file_of(further + rest[1:], depth + 1)
-        return module
-
-    def used_by(self, module: Module) -> set[Module]:
-        code = re.sub(r"\bpub(?:\([^)]*\))?\s+use\s+[^;]+;", "", self.code[module])
-        paths = [
-            path for tree in re.findall(r"(?m)^\s*use\s+([^;]+);", code) for path, _ in self.leaves(tree)
-        ]
-        code = re.sub(r"(?m)^\s*use\s+[^;]+;", "", code)
-        paths += [p.split("::") for p in re.findall(r"(?<![\w:.])\w+(?:::\w+)+", code)]
-        found = (self.absolute(module, path) for path in paths)
-        files = {self.file_of(path) for path in found if path is not None}
-        return {file for file in files if file is not None and file in self.code} - {module}
-
-    def cycles(self) -> list[list[str]]:
-        """Return the sets of files that use each other, directly or through others."""
-
-        def reached(start: Module) -> set[Module]:
-            seen: set[Module] = set()
-            todo = [start]
-            while todo:
-                for further in self.edges[todo.pop()] - seen:
-                    seen.add(further)
-                    todo.append(further)
-            return seen
-
-        reach = {module: reached(module) for module in self.edges}
-        found = {
-            tuple(sorted("::".join(m) for m in reach[module] if module in reach[m]))
-            for module in self.edges
-            if module in reach[module]
-        }
-        return [list(cycle) for cycle in sorted(found)]
-
 
 def test_no_import_cycles_between_files() -> None:
     wrong = [
@@ -321,6 +218,52 @@ def test_wings_import_downward_only() -> None:
     assert wrong == []
 
 
+def wing_of(name: str) -> int:
+    """Return the height of the wing of a file, given by its path in `core/src/page`."""
+    top = name.split("/")[0]
+    return WINGS.index(top) if top in WINGS else 0
+
+
+def calls_of_higher_wings(files: list[tuple[str, str]]) -> list[str]:
+    """Return the calls of methods of `Pager` that a file of a higher wing defines: no import shows them.
+
+    A method is called on `self` in `impl Pager`, on a variable or field that holds a pager, or by its path.
+    """
+    blocks = {name: "\n".join(re.findall(r"(?ms)^impl Pager \{\n(.*?)^\}", code)) for name, code in files}
+    method = re.compile(r"(?m)^    (?:pub(?:\([^)]*\))? )?fn (\w+)")
+    defined = {fn: name for name, block in blocks.items() for fn in method.findall(block)}
+    wrong = []
+    for name, code in files:
+        called = set(re.findall(r"\b(?:pager|held|still|other)(?:\(\))?\s*\.\s*(\w+)\(", code))
+        called |= set(re.findall(r"\b(?:Pager|Self)::(\w+)\b", code))
+        called |= set(re.findall(r"\bself\s*\.\s*(\w+)\(", blocks[name]))
+        wrong += [
+            f"{name} calls {fn} of {defined[fn]}"
+            for fn in sorted(called & set(defined))
+            if wing_of(defined[fn]) > wing_of(name)
+        ]
+    return wrong
+
+
+def test_wings_call_downward_only() -> None:
+    files = [(name, code) for name, code in page_files() if "tests" not in name]
+    assert sum("impl Pager {" in code for _, code in files) > 40
+    assert calls_of_higher_wings(files) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "impl Pager {\n    fn f(&self) {\n        self.checkpoint(wait)\n    }\n}",
+        "fn f(pager: &Pager) {\n    pager\n        .checkpoint(wait)\n}",
+        "fn f(section: &ReadSection) { section.pager().checkpoint(wait) }",
+        "const F: fn(&Pager) = Pager::checkpoint;",
+    ],
+)
+def test_a_call_of_a_higher_wing_is_found(code: str) -> None:
+    assert calls_of_higher_wings([*page_files(), ("section/more.rs", code)]) != []
+
+
 @pytest.mark.parametrize("floor", FLOORS)
 def test_folders_of_the_doors_import_downward_only(floor: str) -> None:
     order = FLOORS[floor]
@@ -346,7 +289,7 @@ PAGE = TOP / "core/src/page"
 # is a checksum over the bytes of all of them.
 REGIONS = {
     "META_IMAGE": "shared/header/next_checkpoint.rs",
-    "THREADS": "shared/users/slots.rs",
+    "THREADS": "shared/users/threads.rs",
     "PROCESSES": "shared/users/slots.rs",
     "MARKS": "shared/regions/dirty_set.rs",
     "LOCKS": "shared/regions/locks.rs",

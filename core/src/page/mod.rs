@@ -11,17 +11,19 @@
 //! | `sync` | latch, gate, group commit, waiting: protocols over words that the caller passes in |
 //! | `shared` | the sidecar: layout and mapping, the owners of its words (`header`, `regions`), and its users (`users`) |
 //! | `format` | the store file and the log file: their formats, and reading them without a sidecar |
-//! | `pager` | `Pager`, one open store: the struct, and the process-local state of each protocol |
+//! | `pager` | `Pager`, one open store: its struct and process-local state, its threads, other processes, damage |
 //! | `pages` | physical pages of the live state: allocation, translation, copy on first write |
+//! | `redo` | the redo log of durable commits: its words, and appending to it |
 //! | `section` | sections and transactions: the only way to access bytes of the map |
-//! | `redo` | the redo log of durable commits |
-//! | `checkpoint` | checkpoints, snapshots, compaction, verification |
-//! | `recovery` | recovery from dead processes, inherited sidecars, damage |
+//! | `checkpoint` | checkpoints, snapshots, compaction, verification; turning the redo log on and off |
+//! | `durable` | waiting until a change is durable: flushing the redo log for all waiters |
+//! | `recovery` | recovery from dead processes, inherited sidecars, power failures |
 //! | `helper` | the thread that makes checkpoints and frees memory |
 //! | `session` | opening, closing, forks, read-only openings |
 //!
-//! The wings after `pager` add methods to `Pager`. A lower wing may call a method that a higher wing defines: a section
-//! that finds a dead writer calls `recovery`.
+//! The wings after `pager` add methods to `Pager`; a wing calls only methods of wings above it in this table. What a
+//! lower wing has done by a higher one is handed in when a store is opened (`pager::Above`): a section that finds a
+//! dead writer has it recovered.
 //!
 //! Invariants (referred to by number throughout):
 //! - I1 No page reachable from either meta page or from a snapshot is written. (`pages::cow`, `checkpoint`)
@@ -41,6 +43,7 @@
 
 pub mod access;
 pub mod checkpoint;
+mod durable;
 pub mod format;
 mod helper;
 #[cfg(any(test, feature = "testing"))]
@@ -57,10 +60,10 @@ pub mod sync;
 #[cfg(test)]
 mod tests;
 
-pub use checkpoint::view::{PageView, PageWalk};
+pub use checkpoint::reading::view::{PageView, PageWalk};
 pub use format::catalogue::{MAX_NAME, MAX_SNAPSHOTS, Snapshot};
-pub use pager::blocks::Block;
-pub(crate) use pager::blocks::Reason;
+pub use pager::state::blocks::Block;
+pub(crate) use pager::state::blocks::Reason;
 pub use pager::{Hooks, LockMemory, PageStat, Pager};
 pub(crate) use section::leases::touching;
 pub use section::read::ReadSection;

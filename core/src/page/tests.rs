@@ -371,9 +371,7 @@ fn a_reader_that_entered_after_the_close_and_died_blocks_no_process() {
     }
     let free_slot = p.shm.thread_slots();
     p.shm.note_thread_slot(free_slot);
-    p.shm
-        .mark(free_slot)
-        .store(1, std::sync::atomic::Ordering::SeqCst);
+    assert!(p.shm.try_enter(free_slot).is_some());
     change(&p, |s| s.set_u64(page.addr(), 8)).unwrap();
     // The next thread gets the slot without old state.
     std::thread::scope(|s| {

@@ -18,7 +18,8 @@
 use crate::error::{Error, Result};
 use crate::ids::{PAGE_SIZE, PhysicalPage};
 use crate::raw::fault::Watch;
-use crate::raw::held::{self, Held};
+use crate::raw::files::held;
+use crate::raw::files::held::Held;
 use crate::raw::process;
 use memmap2::{MmapOptions, MmapRaw};
 use std::fs::File;

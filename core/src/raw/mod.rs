@@ -10,15 +10,10 @@
 pub(crate) mod boot;
 pub(crate) mod failpoint;
 pub(crate) mod fault;
-pub(crate) mod file;
+pub(crate) mod files;
 pub(crate) mod futex;
-pub(crate) mod held;
 pub(crate) mod map;
 #[cfg(any(test, feature = "testing"))]
 pub mod observe;
-pub(crate) mod owner;
-pub(crate) mod place;
 pub(crate) mod process;
-pub(crate) mod side_files;
 pub(crate) mod sync;
-pub(crate) mod unnamed;

@@ -1,6 +1,10 @@
 //! Facts about this process: fork generations, randomness, clocks.
 
-use crate::raw::held::{Descriptor, Held, Identity, Keeper, Using};
+use crate::raw::files::held::Descriptor;
+use crate::raw::files::held::Held;
+use crate::raw::files::held::Identity;
+use crate::raw::files::held::Keeper;
+use crate::raw::files::held::Using;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -123,7 +127,7 @@ impl Unshared {
 
     /// Release the file's locks, if the descriptor still refers to it.
     pub(crate) fn unlock_all(&self) {
-        crate::raw::file::ofd_unlock_all(&self.file);
+        crate::raw::files::file::ofd_unlock_all(&self.file);
         if self.file.ours().is_err() {
             self.keeper.give_up(forks());
         }

@@ -51,7 +51,7 @@ use crate::object::word::Word;
 use crate::object::{graph, header};
 use crate::page::PageWalk;
 use crate::page::access::Pages;
-use crate::page::checkpoint::verify::PageReport;
+use crate::page::checkpoint::reading::verify::PageReport;
 use crate::page::{Pager, Settings, superblock as sb};
 use locks::hooks::LockHooks;
 use std::path::Path;

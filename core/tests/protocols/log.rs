@@ -66,7 +66,7 @@ impl Log {
         end
     }
 
-    /// page/redo/leader.rs: `lead`.
+    /// page/durable/leader.rs: `lead`.
     fn lead(&self) {
         let group = self.group();
         let (from, to) = group.due();
@@ -88,7 +88,7 @@ impl Log {
         group.step_down();
     }
 
-    /// page/redo/durable.rs: `flush_log`.
+    /// page/durable/wait.rs: `flush_log`.
     fn wait(&self, end: u64, me: u64) {
         let group = self.group();
         while !group.is_durable(end) {

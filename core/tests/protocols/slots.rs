@@ -81,8 +81,8 @@ fn a_dead_owner_is_recovered_once_and_before_any_other_process_has_the_latch() {
 }
 
 /// A process slot whose process died, and the word of one of its threads (page/recovery/process_recovery.rs:
-/// `recover_process`; page/shared/users/slots.rs: `claim_process_slot`; page/pager/threads.rs: `claim_thread_slot`). A
-/// live owner holds its byte.
+/// `recover_process`; page/shared/users/slots.rs: `claim_process_slot`; page/shared/users/threads.rs:
+/// `claim_thread_slot`). A live owner holds its byte.
 struct Slot {
     state: AtomicU64,
     byte: loom::sync::Mutex<()>,
@@ -153,7 +153,7 @@ fn a_slot_is_reused_only_by_a_live_process_and_after_the_recovery() {
     );
 }
 
-/// page/pager/threads.rs: `claim_thread_slot` against page/section/latch/raised_gate.rs: `close_gate`. The writer
+/// page/shared/users/threads.rs: `claim_thread_slot` against page/shared/header/gate.rs: `raise_gate`. The writer
 /// checks only the slots that were ever used.
 #[test]
 fn a_writer_sees_a_reader_in_a_slot_that_was_never_used() {

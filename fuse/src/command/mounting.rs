@@ -3,7 +3,7 @@
 //! The FUSE library does not do this, for two reasons. The type of the filesystem is `fuse.persist`. No mount is
 //! unmounted twice: after an unmount by another program, another filesystem may be mounted there.
 
-use super::settings::Options;
+use crate::command::arguments::settings::Options;
 use crate::kernel::mounts::KIND;
 use crate::kernel::sys;
 use nix::mount::MsFlags;

@@ -5,7 +5,7 @@
 
 use super::exit::{EX_FAIL, EX_USAGE, Failure};
 use super::mounting;
-use super::settings::Options;
+use crate::command::arguments::settings::Options;
 use crate::kernel::mounts::{self, is_same_file};
 use crate::kernel::sys;
 use nix::mount::MsFlags;

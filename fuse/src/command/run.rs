@@ -7,7 +7,7 @@ use super::exit::{EX_FAIL, EX_SYSTEM, Failure};
 use super::logger::LOGGER;
 use super::remount::remount;
 use super::serve::serve;
-use super::settings::Options;
+use crate::command::arguments::settings::Options;
 use crate::kernel::{mounts, sys};
 use nix::unistd::ForkResult;
 use std::io::{self, Read, Write};

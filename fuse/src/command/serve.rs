@@ -6,7 +6,7 @@
 use super::exit::{EX_FAIL, EX_SYSTEM, Failure};
 use super::monitor::Monitor;
 use super::mounting::{self, How};
-use super::settings::Options;
+use crate::command::arguments::settings::Options;
 use crate::fs::context::{Config, lock};
 use crate::fs::error::errno;
 use crate::fs::known::forgetting::{IsMonitored, Kernel};

@@ -8,7 +8,7 @@ use super::translate::{
     GENERATION, TTL, attr, bytes, errno, new_time, reply_attr, reply_data, reply_empty, reply_entry,
     reply_found, reply_ioctl, reply_known_attr, reply_renamed, reply_write, reply_xattr,
 };
-use crate::fs::tree::attributes::Changes;
+use crate::fs::tree::metadata::attributes::Changes;
 use fuser::{
     AccessFlags, BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, IoctlFlags,
     KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,

@@ -3,7 +3,9 @@
 use crate::fs::error::{FsError, FsResult};
 use crate::fs::known::forgetting::Kept;
 use crate::fs::known::leases::{Covered, Held};
-use crate::fs::tree::attributes::{Attr, NewTime, NodeKind};
+use crate::fs::tree::metadata::attributes::Attr;
+use crate::fs::tree::metadata::attributes::NewTime;
+use crate::fs::tree::metadata::attributes::NodeKind;
 use fuser::{
     Errno, FileAttr, FileType, Generation, INodeNo, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyIoctl,
     ReplyWrite, ReplyXattr, TimeOrNow,

@@ -5,7 +5,8 @@ use super::replays::{Act, Expected, REPLAY_FH};
 use crate::fs::context::Ctx;
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::leases::Held;
-use crate::fs::tree::attributes::{Attr, NodeKind};
+use crate::fs::tree::metadata::attributes::Attr;
+use crate::fs::tree::metadata::attributes::NodeKind;
 
 impl Mounted {
     fn placeholder_attr(&self, ino: u64, kind: NodeKind) -> Attr {
@@ -122,8 +123,8 @@ mod tests {
     use super::*;
     use crate::fs::context::Config;
     use crate::fs::known::inodes::ROOT;
-    use crate::fs::tree::attributes::Changes;
     use crate::fs::tree::filesystem::Fs;
+    use crate::fs::tree::metadata::attributes::Changes;
     use crate::kernel::access::Access;
     use persist_core::store::{Options, Store};
     use std::time::Duration;

@@ -14,7 +14,7 @@
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsResult, errno};
 use crate::fs::known::inodes::placeholder;
-use crate::fs::tree::attributes::NodeKind;
+use crate::fs::tree::metadata::attributes::NodeKind;
 use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

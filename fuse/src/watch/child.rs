@@ -6,7 +6,7 @@
 
 use super::replayer::{self, Order};
 use crate::fs::known::inodes::ROOT;
-use crate::fs::tree::attributes::NodeKind;
+use crate::fs::tree::metadata::attributes::NodeKind;
 use crate::views::mounted::Mounted;
 use crate::views::replays::Act;
 use std::io::{self, Read, Write};

@@ -236,9 +236,9 @@ pub(crate) fn to_py(py: Python<'_>, e: Error, store: &Path) -> PyErr {
             None => made(&py.get_type::<PyOSError>(), (message,)),
         },
         Error::NoSpace { .. } | Error::Poisoned { .. } | Error::ReadOnly => os(e.errno()),
-        Error::Timeout { ref what, ref holder, .. } => {
-            raise_of_lock(py, |t| &t.lock_timeout, message, what, holder)
-        }
+        Error::Timeout {
+            ref what, ref holder, ..
+        } => raise_of_lock(py, |t| &t.lock_timeout, message, what, holder),
         Error::WouldBlock { .. } | Error::Locked(_) | Error::Busy(_) => {
             raise(py, |t| &t.lock_timeout, message)
         }

@@ -3,7 +3,8 @@
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
 use crate::page::format::page_table::{Entry, FANOUT};
-use crate::raw::place::{NewFile, write_error};
+use crate::raw::files::place::NewFile;
+use crate::raw::files::place::write_error;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::page::format::keep::{Kept, keep};
-use crate::raw::place::read_past_cache;
+use crate::raw::files::place::read_past_cache;
 use std::fs::File;
 use std::io::{self, IoSliceMut, Read};
 use std::path::{Path, PathBuf};

@@ -1,10 +1,10 @@
 //! The dict fields of a container's header: form, address, number of entries. Also an entry that was found.
 
 use super::entry::word_in;
-use super::index;
 use super::shape::Shape;
 use crate::error::{Error, Result};
 use crate::ids::Addr;
+use crate::object::dict::large::index;
 use crate::object::header::{self, Kind};
 use crate::object::word::Word;
 use crate::page::access::{Pages, PagesMut};

@@ -23,15 +23,9 @@
 //! | 0..1 | 0: no body, 1: small dense, 2: small sparse, 3: large |
 //! | 2..15 | capacity of a small body in entries |
 
-mod bucket;
 mod entry;
 mod head;
-mod index;
-mod index_walk;
 mod large;
-mod leaf;
-mod log;
-mod record;
 mod salvage;
 mod shape;
 mod small;
@@ -58,7 +52,7 @@ fn find<P: Pages>(p: &P, head: &Head, key: &Key<'_>, hash: u64) -> Result<Option
     match head.form()? {
         Form::Empty => Ok(None),
         Form::Small(shape) => small::find(p, head.body, shape, hash, |k, _| key::eq(p, k, key)),
-        Form::Large => large::find(p, head.body, hash, |k, _| key::eq(p, k, key)),
+        Form::Large => large::body::find(p, head.body, hash, |k, _| key::eq(p, k, key)),
     }
 }
 
@@ -126,7 +120,7 @@ fn insert<W: PagesMut>(w: &mut W, head: &mut Head, key: Word, hash: u64, value: 
     let len = match head.form()? {
         Form::Empty => small::create(w, head, key, hash, value)?,
         Form::Small(shape) => small::insert(w, head, shape, key, hash, value)?,
-        Form::Large => large::insert(w, head.body, key, hash, value)?,
+        Form::Large => large::body::insert(w, head.body, key, hash, value)?,
     };
     head.set_len(w, len)
 }
@@ -151,8 +145,8 @@ fn remove_found<W: PagesMut>(w: &mut W, head: &mut Head, found: Found, hash: u64
     let len = match (found.place, head.form()?) {
         (Place::Small(i), Form::Small(shape)) => small::remove(w, head, shape, i)?,
         (Place::Large(spot), _) => {
-            let (live, next) = large::remove(w, head.body, spot, hash)?;
-            if live <= large::SHRINK_TO_SMALL {
+            let (live, next) = large::body::remove(w, head.body, spot, hash)?;
+            if live <= large::body::SHRINK_TO_SMALL {
                 small::from_large(w, head, live, next)?;
             }
             live
@@ -169,7 +163,7 @@ pub fn next<P: Pages>(p: &P, h: Addr, cursor: u64) -> Result<Option<(u64, Word, 
     let ent = match head.form()? {
         Form::Empty => None,
         Form::Small(shape) => small::next(p, head.body, shape, cursor)?,
-        Form::Large => large::next(p, head.body, cursor)?,
+        Form::Large => large::body::next(p, head.body, cursor)?,
     };
     Ok(ent.map(|e| (e.seq, e.key, e.value)))
 }
@@ -180,7 +174,7 @@ pub fn prev<P: Pages>(p: &P, h: Addr, cursor: u64) -> Result<Option<(u64, Word, 
     let ent = match head.form()? {
         Form::Empty => None,
         Form::Small(shape) => small::prev(p, head.body, shape, cursor)?,
-        Form::Large => large::prev(p, head.body, cursor)?,
+        Form::Large => large::body::prev(p, head.body, cursor)?,
     };
     Ok(ent.map(|e| (e.seq, e.key, e.value)))
 }
@@ -199,7 +193,7 @@ fn body_len<P: Pages>(p: &P, head: &Head) -> Result<u64> {
     match head.form()? {
         Form::Empty => Ok(0),
         Form::Small(shape) => small::len(p, head.body, shape),
-        Form::Large => large::len(p, head.body),
+        Form::Large => large::body::len(p, head.body),
     }
 }
 
@@ -212,7 +206,7 @@ pub fn drain<W: PagesMut>(w: &mut W, h: Addr, max: usize, out: &mut Vec<Word>) -
         let ent = match head.form()? {
             Form::Empty => return Ok(true),
             Form::Small(shape) => small::next(w, head.body, shape, cursor)?,
-            Form::Large => large::next(w, head.body, cursor)?,
+            Form::Large => large::body::next(w, head.body, cursor)?,
         };
         let Some(ent) = ent else {
             return Err(Error::corrupt(
@@ -223,7 +217,7 @@ pub fn drain<W: PagesMut>(w: &mut W, h: Addr, max: usize, out: &mut Vec<Word>) -
         let hash = key::hash_word(w, ent.key)?;
         let found = match head.form()? {
             Form::Small(shape) => small::at_seq(w, head.body, shape, ent.seq)?,
-            _ => large::find(w, head.body, hash, |k, v| Ok(k == ent.key && v == ent.value))?,
+            _ => large::body::find(w, head.body, hash, |k, v| Ok(k == ent.key && v == ent.value))?,
         };
         let Some(found) = found else {
             return Err(Error::corrupt(
@@ -247,7 +241,7 @@ pub fn find_child<P: Pages>(p: &P, h: Addr, hash: u64, child: Addr) -> Result<Op
         Form::Small(shape) => small::find(p, head.body, shape, hash, |k, v| {
             Ok(v == wanted && key::hash_word(p, k)? == hash)
         })?,
-        Form::Large => large::find(p, head.body, hash, |_, v| Ok(v == wanted))?,
+        Form::Large => large::body::find(p, head.body, hash, |_, v| Ok(v == wanted))?,
     };
     Ok(found.map(|f| f.key))
 }
@@ -310,8 +304,8 @@ pub(super) fn release<W: PagesMut>(w: &mut W, h: Addr) -> Result<Vec<DictEntry>>
             entries
         }
         Form::Large => {
-            let entries = large::entries(w, head.body, shape::MAX_DENSE)?;
-            large::free(w, head.body)?;
+            let entries = large::body::entries(w, head.body, shape::MAX_DENSE)?;
+            large::body::free(w, head.body)?;
             entries
         }
     };

@@ -2,11 +2,14 @@
 //! leaves that the log no longer reaches.
 
 use super::head::{Form, Head};
-use super::leaf::{self, Leaf};
-use super::record::DictRecord;
-use super::{index_walk, log, small};
+use super::small;
 use crate::error::Result;
 use crate::ids::Addr;
+use crate::object::dict::large::index_walk;
+use crate::object::dict::large::leaf;
+use crate::object::dict::large::leaf::Leaf;
+use crate::object::dict::large::log;
+use crate::object::dict::large::record::DictRecord;
 use crate::object::key;
 use crate::object::pieces::{Fresh, Lost, Out, Piece};
 use crate::object::word::Word;

@@ -22,11 +22,11 @@
 
 use super::entry::{DictEntry, put, word_in};
 use super::head::{FORM_LARGE, Found, Head, Place};
-use super::large;
 use super::shape::{MAX_DENSE, MAX_SPARSE, Shape, TAGS};
 use crate::error::{Error, Result};
 use crate::heap::{self};
 use crate::ids::Addr;
+use crate::object::dict::large::body as large;
 use crate::object::key;
 use crate::object::word::Word;
 use crate::page::access::{Pages, PagesMut};

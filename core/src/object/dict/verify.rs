@@ -4,12 +4,18 @@
 //! hash of each entry's place, under a random key chosen each time. So the memory does not grow with the
 //! body.
 
+use super::body_len;
 use super::entry::DictEntry;
 use super::head::{Form, Head};
-use super::record::DictRecord;
-use super::{body_len, index, index_walk, log, record, shape, small};
+use super::shape;
+use super::small;
 use crate::error::{Error, Result};
 use crate::ids::Addr;
+use crate::object::dict::large::index;
+use crate::object::dict::large::index_walk;
+use crate::object::dict::large::log;
+use crate::object::dict::large::record;
+use crate::object::dict::large::record::DictRecord;
 use crate::object::key;
 use crate::page::access::Pages;
 use std::hash::{BuildHasher, RandomState};

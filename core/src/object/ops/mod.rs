@@ -10,46 +10,34 @@
 //! 4. After an error the caller rolls the operation back.
 //! 5. The caller ends every operation with `end_operation`.
 
-mod adopt;
-#[cfg(test)]
-mod adopt_tests;
 mod announce;
 mod change;
-mod convert;
-mod edit;
-#[cfg(test)]
-mod edit_tests;
 mod entry;
-mod exchange;
-#[cfg(test)]
-mod exchange_tests;
 mod fast;
 mod metadata;
-#[cfg(test)]
-mod metadata_tests;
+mod moves;
 mod read;
 mod referrers;
-mod rename;
 #[cfg(test)]
 mod tests;
 mod waiting;
 
-pub use adopt::adopt;
 pub use change::{
     clear, insert, new_dict, new_list, new_object, remove, remove_items, set, set_item, set_mtime,
 };
-pub use convert::convert;
-pub use edit::edit;
 pub use entry::about;
-pub use exchange::exchange;
 pub use fast::{Member, find_place, find_word};
 pub use metadata::{Of as MetadataOf, has_metadata, metadata, set_metadata};
+pub use moves::adopt::adopt;
+pub use moves::convert::convert;
+pub use moves::edit::edit;
+pub use moves::exchange::exchange;
+pub use moves::rename::rename;
 pub use read::{
     Class, HandleInfo, class, class_is, class_name, contains, get, home, is_home, item, item_word, items,
     kind, large_read, len, mtime, next, open_handle, prev, refs, size, word,
 };
 pub use referrers::{references, referrers};
-pub use rename::rename;
 pub use waiting::{drop_waiting, list_of_waiting, make_waiting, reordered, spliced, waiting};
 
 use super::graph::{self, ReapProgress};

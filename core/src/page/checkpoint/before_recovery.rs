@@ -62,7 +62,7 @@ impl Pager {
         {
             log::warn!(
                 "{}: checkpoint {keep}, which dead processes went on from, is not kept: {e}",
-                self.path.display()
+                self.path().display()
             );
             self.shm.set(KEEP, 0);
         }
@@ -96,7 +96,7 @@ impl Pager {
         if all.len() + 1 >= MAX_SNAPSHOTS {
             log::warn!(
                 "{}: checkpoint {keep}, which dead processes went on from, is not kept: there are {} snapshots",
-                self.path.display(),
+                self.path().display(),
                 all.len()
             );
             return Ok(false);
@@ -135,7 +135,7 @@ impl Pager {
 
     /// Return whether this session has, or is to have, a kept checkpoint.
     pub(crate) fn has_kept(&self) -> bool {
-        !self.read_only && (self.shm.get(KEEP) != 0 || matches!(self.kept(), Ok(Some(_))))
+        !self.is_read_only() && (self.shm.get(KEEP) != 0 || matches!(self.kept(), Ok(Some(_))))
     }
 
     /// Drop the kept checkpoint: the store was verified.
@@ -164,7 +164,7 @@ impl Pager {
                 Some(kept) => Error::Damaged {
                     what,
                     at,
-                    path: self.path.clone(),
+                    path: self.path().to_path_buf(),
                     kept,
                 },
                 None => Error::Corrupt { what, at },

@@ -22,8 +22,9 @@ use crate::page::pager::Pager;
 use crate::page::shared::paths::sidecar_path;
 use crate::page::shared::users::slots::BYTE_PRESENCE;
 use crate::raw::failpoint::fail_point;
-use crate::raw::file::{self, Ofd};
-use crate::raw::owner;
+use crate::raw::files::file;
+use crate::raw::files::file::Ofd;
+use crate::raw::files::owner;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
@@ -106,7 +107,7 @@ impl Pager {
     /// Rewrite the store without free pages, and replace this file by the copy. Return its number of pages before and
     /// after. The caller must close the store afterwards, because this opening uses the old file.
     pub fn compact(&self, progress: Progress<'_>) -> Result<(u64, u64)> {
-        if self.read_only {
+        if self.is_read_only() {
             return Err(Error::ReadOnly);
         }
         // The helper's steps would go to the old file. The caller closes the store afterwards.
@@ -119,7 +120,7 @@ impl Pager {
             drop(reg);
             let others = self.page_stat().processes.saturating_sub(1).max(1);
             return Err(Error::Refused {
-                path: self.path.clone(),
+                path: self.path().to_path_buf(),
                 why: format!(
                     "it is in use ({others} other openings); compacting it needs it alone: close it everywhere first"
                 ),
@@ -133,8 +134,8 @@ impl Pager {
         self.release_free_pages()?;
         self.checkpoint_always()?;
         self.remove_log();
-        let path = std::fs::canonicalize(&self.path)
-            .map_err(|e| Error::io(format!("cannot find {}", self.path.display()), e))?;
+        let path = std::fs::canonicalize(self.path())
+            .map_err(|e| Error::io(format!("cannot find {}", self.path().display()), e))?;
         let new = with_end(&path, "-compact");
         let done = self.compact_into(&path, &new, progress);
         if done.is_err() {
@@ -205,7 +206,7 @@ impl Pager {
         }
         copy.out.sync_all().map_err(|e| io("cannot flush", e))?;
         fail_point!("compact.flushed");
-        let side = sidecar_path(&self.path);
+        let side = sidecar_path(self.path());
         match std::fs::remove_file(&side) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Error::io(format!("cannot remove {}", side.display()), e));

@@ -75,7 +75,7 @@ impl Pager {
         let slot = self.slot()?;
         self.take_checkpoint(slot, true, &mut Wait::default())?;
         let done = self.rebuild_now(leaves);
-        self.leave_checkpoint(slot);
+        self.shm.leave_checkpoint(slot);
         done
     }
 

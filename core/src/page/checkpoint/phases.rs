@@ -26,12 +26,11 @@ use crate::page::format::meta::{FOR_SNAPSHOTS, LAST_CHECKPOINT, Meta, Origin, VE
 use crate::page::format::page_table::{Change, Entry, Tree, key};
 use crate::page::pager::Pager;
 use crate::page::shared::header::next_checkpoint::{BUILDING, FREEING, IDLE, SWITCHING, WRITING, WRITTEN};
-use crate::page::shared::header::poison;
 use crate::page::shared::layout;
 use crate::page::shared::regions::free_pages::{LIST_MAX, NODE_NEW, NODE_OLD};
 use crate::page::sync::wait::Wait;
 use crate::raw::failpoint::fail_point;
-use crate::raw::{file, held};
+use crate::raw::files::file;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Number of pages freed in one write section. Small in tests, so that they reach the steps in between.
@@ -64,7 +63,7 @@ impl Pager {
 
     /// As `checkpoint`, if it is still `due` when the checkpoints in progress have ended.
     pub(crate) fn checkpoint_when(&self, wait: &mut Wait<'_>, due: impl FnOnce() -> bool) -> Result<()> {
-        if self.read_only {
+        if self.is_read_only() {
             return Err(Error::ReadOnly);
         }
         if self.depth() > 0 {
@@ -82,8 +81,8 @@ impl Pager {
             self.take_checkpoint(slot, false, wait)?;
             fail_point!("checkpoint.taken");
             let done = self.run_checkpoint(|| due.take().is_none_or(|due| due()));
-            let lost = !self.owns_checkpoint(slot);
-            self.leave_checkpoint(slot);
+            let lost = !self.shm.owns_checkpoint(slot);
+            self.shm.leave_checkpoint(slot);
             if lost {
                 self.check_open()?;
             }
@@ -108,10 +107,10 @@ impl Pager {
         let slot = self.slot()?;
         self.take_checkpoint(slot, true, wait)?;
         let done = self.resume_for_dead_owner().and_then(|()| f(self));
-        if !self.owns_checkpoint(slot) {
+        if !self.shm.owns_checkpoint(slot) {
             self.check_open()?;
         }
-        self.leave_checkpoint(slot);
+        self.shm.leave_checkpoint(slot);
         done
     }
 
@@ -195,7 +194,7 @@ impl Pager {
             };
             if epoch > last {
                 return Err(refused(
-                    &pager.path,
+                    pager.path(),
                     "it has had two thousand million checkpoints, and there are no more numbers for them; make a \
                      backup and restore that: its numbers start again at 1",
                 ));
@@ -234,7 +233,7 @@ impl Pager {
         let mut changes: Vec<Change> = Vec::with_capacity(dirty as usize);
         for i in 0..dirty {
             if i % 1024 == 0 {
-                self.heartbeat();
+                self.shm.count_checkpoint_step();
             }
             let [page, new, _] = self.shm.list_entry(list, i);
             if page >= logical {
@@ -279,7 +278,7 @@ impl Pager {
             file_pages: self.shm.space().file_pages(),
             logical,
             next_id: self.shm.next_checkpoint().next_id(),
-            seed: self.seed,
+            seed: self.seed(),
             catalogue,
             log: self.shm.flipped_log(),
             origin: Origin::default(),
@@ -435,14 +434,14 @@ impl Pager {
                     changed[piece as usize] = true;
                 }
                 if i % 1024 == 0 {
-                    self.heartbeat();
+                    self.shm.count_checkpoint_step();
                 }
             }
             for piece in (0..pieces).filter(|piece| changed[*piece as usize]) {
                 let at = piece * PIECE * PAGE_SIZE as u64;
                 file::write_out(&self.file, at, PIECE * PAGE_SIZE as u64)
                     .map_err(|e| self.poison("cannot flush the store file", e))?;
-                self.heartbeat();
+                self.shm.count_checkpoint_step();
             }
         }
         Ok(())
@@ -450,17 +449,6 @@ impl Pager {
 
     fn flush_or_poison(&self) -> Result<()> {
         file::flush(&self.file).map_err(|e| self.poison("cannot flush the store file", e))
-    }
-
-    pub(crate) fn poison(&self, what: &'static str, e: std::io::Error) -> Error {
-        if held::is_unused(&e) {
-            // The disk was not asked: other processes continue.
-            return Error::io(format!("{}: {what}", self.path.display()), e);
-        }
-        self.poison_once(poison::FLUSH);
-        Error::Poisoned {
-            why: format!("{what}: {e}"),
-        }
     }
 }
 

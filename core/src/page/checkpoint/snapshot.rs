@@ -22,7 +22,8 @@ use crate::page::shared::header::next_checkpoint::{BUILDING, WRITING, WRITTEN};
 use crate::page::shared::layout::{self, DROPPED_SLOTS};
 use crate::page::shared::word::Word;
 use crate::raw::failpoint::fail_point;
-use crate::raw::file::{self, Ofd};
+use crate::raw::files::file;
+use crate::raw::files::file::Ofd;
 use crate::raw::process;
 use std::sync::atomic::Ordering;
 
@@ -205,7 +206,7 @@ impl Pager {
     pub fn snapshots(&self) -> Result<Vec<Snapshot>> {
         self.slot()?;
         // A dead process's checkpoint that can only be completed: its change to the catalogue already counts.
-        if !self.read_only
+        if !self.is_read_only()
             && matches!(self.shm.next_checkpoint().phase(), WRITING | WRITTEN)
             && self.shm.get(CK_REQUEST) != NOTHING
             && self.depth() == 0
@@ -217,7 +218,7 @@ impl Pager {
 
     /// Run `f` as the checkpointer with no checkpoint in progress. Errors are worded for snapshots.
     fn as_checkpointer<R>(&self, f: impl FnOnce(&Pager, Vec<Snapshot>) -> Result<R>) -> Result<R> {
-        if self.read_only {
+        if self.is_read_only() {
             return Err(Error::ReadOnly);
         }
         if self.depth() > 0 {

@@ -4,8 +4,10 @@
 use crate::error::{Error, Result};
 use crate::page::format::catalogue::{self, Snapshot};
 use crate::page::shared::users::slots::BYTE_PRESENCE;
-use crate::raw::file::{self, Ofd};
-use crate::raw::held::{self, Descriptor};
+use crate::raw::files::file;
+use crate::raw::files::file::Ofd;
+use crate::raw::files::held;
+use crate::raw::files::held::Descriptor;
 use crate::raw::process::Unshared;
 use std::time::Duration;
 

@@ -3,7 +3,8 @@
 use crate::error::{Error, Result, is_forbidden, refused};
 use crate::page::shared::users::lock_file;
 use crate::page::shared::users::slots::BYTE_PRESENCE;
-use crate::raw::file::{self, Ofd};
+use crate::raw::files::file;
+use crate::raw::files::file::Ofd;
 use crate::raw::process::Unshared;
 use std::fs::OpenOptions;
 use std::path::Path;

@@ -21,8 +21,11 @@
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
 use crate::page::format::log_record::SECTOR;
-use crate::raw::held::{self, Descriptor, Held};
-use crate::raw::{file, side_files};
+use crate::raw::files::file;
+use crate::raw::files::held;
+use crate::raw::files::held::Descriptor;
+use crate::raw::files::held::Held;
+use crate::raw::files::side_files;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;

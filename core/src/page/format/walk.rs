@@ -12,8 +12,8 @@
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
 use crate::page::format::page_table::{Entry, FANOUT, MAX_HEIGHT, Tree, covers};
-use crate::raw::held::Using;
-use crate::raw::place::read_past_cache;
+use crate::raw::files::held::Using;
+use crate::raw::files::place::read_past_cache;
 use std::fs::File;
 use std::io::IoSliceMut;
 use xxhash_rust::xxh3::xxh3_64;

@@ -48,7 +48,7 @@ impl Pager {
     /// Free for a while, if the store is quiet and this helper leads. Return when to check again, or None if nothing
     /// waits.
     pub(in crate::page) fn free_when_idle(&self, ending: &AtomicBool, quiet: &mut Idle) -> Option<Duration> {
-        let hooks = self.hooks.get()?;
+        let hooks = self.hooks()?;
         if !self.frees_when_idle() || self.shm.is_poisoned() || !self.is_leader() {
             return None;
         }

@@ -2,5 +2,6 @@
 //! process changes the store.
 
 pub(in crate::page) mod frees;
+mod growth;
 pub(in crate::page) mod room;
 pub(in crate::page) mod thread;

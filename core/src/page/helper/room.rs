@@ -59,7 +59,7 @@ impl Pager {
             return None;
         }
         let number = self.helper.shared.room.ask();
-        self.call_helpers();
+        self.shm.call_helpers();
         Some(number)
     }
 
@@ -88,7 +88,7 @@ impl Pager {
             let shared = self.helper.shared.clone();
             let ends = Box::new(move || shared.ending.load(Ordering::SeqCst));
             if let Err(e) = Wait::interruptible(self.bound(), ends, || self.make_room()) {
-                log::debug!("{}: no room was made in the file: {e}", self.path.display());
+                log::debug!("{}: no room was made in the file: {e}", self.path().display());
             }
         }
         self.helper.shared.room.answer(number);

@@ -25,20 +25,12 @@ use crate::error::{Error, Result};
 use crate::page::checkpoint::owner::MAX_WAIT;
 use crate::page::helper::frees::Idle;
 use crate::page::pager::Pager;
-use crate::page::pager::helper::Shared;
-use crate::page::shared::shm::Shm;
-use crate::page::shared::users::slots::{self, P};
-use crate::page::shared::word::Word;
 use crate::page::sync::latch::Owner;
 use crate::page::sync::wait::Wait;
-use crate::raw::{futex, process};
-use std::cell::Cell;
+use crate::raw::process;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Bytes of the thread's stack.
-const STACK: usize = 512 << 10;
 /// Number of changed pages after which a checkpoint is due, whatever their age: as many as the store has, between these
 /// limits. In a smaller store all pages may be changed, and then no change copies a page any more. A lower limit makes
 /// checkpoints follow each other without the pause of `delay` where changes are spread over a store of 1 GB. Small in
@@ -68,48 +60,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The longest pause after failed checkpoints.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-thread_local! {
-    static HELPING: Cell<bool> = const { Cell::new(false) };
-}
-
 /// Return a bound on loss in the form of `Requirements`.
 pub(crate) fn in_ms(age: Duration) -> u32 {
     age.as_millis().clamp(1, u128::from(u32::MAX)) as u32
-}
-
-/// Releases the thread's count of the pager, however the thread ends.
-struct Count {
-    pager: Option<Arc<Pager>>,
-    shared: Arc<Shared>,
-}
-
-impl Drop for Count {
-    fn drop(&mut self) {
-        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.counted = false;
-        drop(self.pager.take());
-    }
-}
-
-/// When the first change of an epoch was made, by epoch mod 3 (nanoseconds since 1970, for statistics only).
-const DIRTY_AT: Word = Word::at(2560); // 3 words
-/// The process whose helper makes the checkpoints, as in the latch's word; 0: none. In a cache line of its own.
-const HELPER: Word = Word::at(2624);
-/// Helpers sleep on this word. It changes with the first change of an epoch and with a request for a checkpoint.
-const HELP_CALL: Word = Word::at(2688);
-/// A checkpoint is due now: the dirty list is long, or a writer reached its end.
-const HELP_NOW: Word = Word::at(2696);
-
-impl Shm {
-    /// Forget which helper leads: all of them are dead.
-    pub(in crate::page) fn forget_leading_helper(&self) {
-        self.set(HELPER, 0);
-    }
-
-    /// Forget a request for a checkpoint.
-    pub(in crate::page) fn forget_call(&self) {
-        self.set(HELP_NOW, 0);
-    }
 }
 
 /// What a helper has observed of the epoch that it waits for.
@@ -120,28 +73,6 @@ struct Notice {
 }
 
 impl Pager {
-    /// Record that an epoch has its first change. Called under the latch, when the change is visible.
-    pub(crate) fn note_first_change(&self, list: usize) {
-        self.shm.set(DIRTY_AT.nth(list), process::coarse_now());
-        self.call_helpers();
-    }
-
-    /// Wake all helpers.
-    pub(crate) fn call_helpers(&self) {
-        let call = self.shm.word32(HELP_CALL);
-        call.fetch_add(1, Ordering::SeqCst);
-        futex::wake(call, i32::MAX);
-    }
-
-    /// Request a checkpoint now, without making it.
-    #[cold]
-    pub(crate) fn demand_checkpoint(&self) {
-        if self.shm.word(HELP_NOW).swap(1, Ordering::SeqCst) == 0 {
-            self.call_helpers();
-        }
-        self.start_helper(true);
-    }
-
     /// Return whether a change requires checkpoint work (two loads): so much has changed that a checkpoint is due, or
     /// this process has not checked yet whether it needs a helper.
     #[must_use]
@@ -175,85 +106,13 @@ impl Pager {
     #[must_use]
     pub fn undurable_age(&self) -> Option<Duration> {
         let list = self.undurable_epoch()? as usize % 3;
-        let at = self.shm.get(DIRTY_AT.nth(list));
+        let at = self.shm.first_change_at(list);
         Some(Duration::from_nanos(process::coarse_now().saturating_sub(at)))
-    }
-
-    /// Return the oldest epoch that has changes and is not durable.
-    fn undurable_epoch(&self) -> Option<u64> {
-        let (phase, under_way) = (
-            self.shm.next_checkpoint().phase(),
-            self.shm.next_checkpoint().epoch(),
-        );
-        if phase != 0 && self.shm.last_checkpoint().number() < under_way {
-            return Some(under_way);
-        }
-        let epoch = self.shm.live().epoch();
-        (self.shm.list_len(epoch as usize % 3) != 0).then_some(epoch)
-    }
-
-    /// Return the shortest `max_age` that a present process asked for.
-    fn max_age(&self) -> Option<Duration> {
-        match self.shm.shortest_max_age() {
-            0 => None,
-            ms => Some(Duration::from_millis(ms)),
-        }
-    }
-
-    /// Start this process's helper if it has none and one is `needed`, or if a present process requires the bound.
-    #[cold]
-    pub(crate) fn start_helper(&self, needed: bool) {
-        if self.read_only || self.frozen.is_some() {
-            return;
-        }
-        let helper = &self.helper;
-        let mut state = helper.state();
-        if helper.shared.ending.load(Ordering::SeqCst) || self.openness.is_closed() {
-            return;
-        }
-        helper.seen_to.store(process::forks(), Ordering::Relaxed);
-        if state.thread.is_some() || !(needed || self.max_age().is_some()) {
-            return;
-        }
-        let Some(pager) = self.me.upgrade() else {
-            return;
-        };
-        let shared = helper.shared.clone();
-        state.counted = true;
-        let started = process::spawn_unsignalled("persist-helper", STACK, move || {
-            let count = Count {
-                pager: Some(pager),
-                shared,
-            };
-            HELPING.set(true);
-            if let Some(pager) = &count.pager {
-                pager.help(&count.shared.ending);
-            }
-        });
-        match started {
-            Ok(thread) => {
-                state.thread = Some(thread);
-                state.refused = false;
-                self.note_helps(true);
-            }
-            Err(e) => {
-                state.counted = false;
-                // The next change tries again.
-                helper.seen_to.store(0, Ordering::Relaxed);
-                if !std::mem::replace(&mut state.refused, true) {
-                    log::warn!(
-                        "{}: cannot start the thread that makes checkpoints: {e}; until it can, each change makes one \
-                         itself",
-                        self.path.display()
-                    );
-                }
-            }
-        }
     }
 
     /// Make the checkpoint that a helper would make, if none could be started: if it is `due`, or if no other process
     /// has a helper. The change is complete whatever the result: the next sync reports errors.
-    fn stand_in_for_helper(&self, due: bool) {
+    pub(in crate::page) fn stand_in_for_helper(&self, due: bool) {
         if self.helper.is_absent() && self.helper.state().refused && (due || self.leaves_undurable()) {
             let _ = self.checkpoint(&mut Wait::default());
         }
@@ -278,100 +137,54 @@ impl Pager {
         self.check_open()?;
         let ms = in_ms(age);
         let now = reg.requirements.max_age;
-        if self.read_only || reg.requirements.durability == 0 || now != 0 && now <= ms {
+        if self.is_read_only() || reg.requirements.durability == 0 || now != 0 && now <= ms {
             return Ok(());
         }
         reg.requirements.max_age = ms;
-        let traits = self.shm.process_word(reg.process as usize, P::Traits);
-        let others = traits.load(Ordering::SeqCst) & (slots::FORKED | slots::HELPS);
-        traits.store(others | u64::from(ms) << slots::MAX_AGE_SHIFT, Ordering::SeqCst);
-        slots::find_strictest(&self.shm);
+        self.shm.set_max_age(reg.process as usize, ms);
         drop(reg);
         // A sleeping helper checks again, and the next change checks whether this process needs one.
         self.helper.seen_to.store(0, Ordering::Relaxed);
         self.start_helper_if_due(wanted);
-        self.call_helpers();
+        self.shm.call_helpers();
         Ok(())
-    }
-
-    /// End this process's helper and wait for its end. Until `resume_helper` none is started.
-    pub(in crate::page) fn stop_helper(&self) {
-        self.helper.shared.ending.store(true, Ordering::SeqCst);
-        if self.helper.is_absent() {
-            return;
-        }
-        let thread = self.helper.state().thread.take();
-        if let Some(thread) = thread {
-            self.call_helpers();
-            // A panic of the thread was reported when it happened.
-            let _ = thread.join();
-            self.note_helps(false);
-        }
-    }
-
-    /// Allow helpers again: the store stays open.
-    pub(in crate::page) fn resume_helper(&self) {
-        self.helper.shared.ending.store(false, Ordering::SeqCst);
-        self.helper.seen_to.store(0, Ordering::Relaxed);
-        if self.undurable_epoch().is_some() {
-            self.start_helper(false);
-            self.stand_in_for_helper(false);
-        }
-    }
-
-    fn note_helps(&self, helps: bool) {
-        let word = self.shm.process_word(self.process(), P::Traits);
-        if helps {
-            word.fetch_or(slots::HELPS, Ordering::SeqCst);
-        } else {
-            word.fetch_and(!slots::HELPS, Ordering::SeqCst);
-        }
     }
 
     /// Return whether this process's close must make the changes durable, because no other process would within the
     /// bound.
     pub(in crate::page) fn leaves_undurable(&self) -> bool {
         let me = self.process();
-        let helps = |p: usize| {
-            let traits = self.shm.process_word(p, P::Traits).load(Ordering::SeqCst);
-            p != me && traits & slots::HELPS != 0 && !self.process_is_dead(p)
-        };
+        let helps = |p: usize| p != me && self.shm.has_helper(p) && !self.process_is_dead(p);
         self.max_age().is_some()
             && self.undurable_epoch().is_some()
             && !(0..self.shm.process_slots()).any(helps)
     }
 
-    /// Return whether the calling thread is a helper that must end: its waits end then.
-    pub(crate) fn helper_ends(&self) -> bool {
-        HELPING.get() && self.helper.shared.ending.load(Ordering::SeqCst)
-    }
-
     /// Run the helper thread.
-    fn help(&self, ending: &AtomicBool) {
+    pub(in crate::page) fn help(&self, ending: &AtomicBool) {
         let mut notice: Option<Notice> = None;
         let mut lasted = Duration::ZERO;
         let mut failures = 0;
         let mut quiet = Idle::new();
         while !ending.load(Ordering::SeqCst) {
-            let call = self.shm.word32(HELP_CALL);
-            let seen = call.load(Ordering::SeqCst);
+            let seen = self.shm.helper_calls();
             if self.make_room_if_asked() {
                 continue;
             }
             let again = self.free_when_idle(ending, &mut quiet);
             let now = Instant::now();
-            let demanded = self.shm.get(HELP_NOW) != 0;
+            let demanded = self.shm.is_checkpoint_requested();
             let (Some(epoch), true) = (
                 self.undurable_epoch(),
                 (demanded || self.max_age().is_some()) && self.shm.poison() == 0,
             ) else {
                 notice = None;
                 if !ending.load(Ordering::SeqCst) {
-                    futex::wait(call, seen, again.unwrap_or(LONG));
+                    self.shm.await_helper_call(seen, again.unwrap_or(LONG));
                 }
                 continue;
             };
-            let beat = self.checkpoint_steps();
+            let beat = self.shm.checkpoint_steps();
             let noticed = match &mut notice {
                 Some(n) if n.epoch == epoch => n,
                 other => other.insert(Notice { epoch, at: now, beat }),
@@ -387,7 +200,8 @@ impl Pager {
             }
             let waited = now.saturating_duration_since(noticed.at);
             if waited < due {
-                futex::wait(call, seen, (due - waited).min(again.unwrap_or(LOOK)));
+                self.shm
+                    .await_helper_call(seen, (due - waited).min(again.unwrap_or(LOOK)));
                 continue;
             }
             if !leads {
@@ -398,7 +212,7 @@ impl Pager {
                 }
                 self.become_leader();
             }
-            self.shm.set(HELP_NOW, 0);
+            self.shm.forget_call();
             let begun = Instant::now();
             match self.checkpoint(&mut Wait::default()) {
                 Ok(()) => {
@@ -412,7 +226,7 @@ impl Pager {
                 Err(Error::Closed | Error::Interrupted) => {}
                 Err(e) => {
                     if failures == 0 {
-                        log::warn!("{}: a checkpoint failed: {e}", self.path.display());
+                        log::warn!("{}: a checkpoint failed: {e}", self.path().display());
                     }
                     failures += 1;
                     if let Some(n) = &mut notice {
@@ -423,12 +237,8 @@ impl Pager {
         }
         self.refuse_room();
         let mine = self.helper_word();
-        let lead = self.shm.word(HELPER);
-        if lead
-            .compare_exchange(mine, 0, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
-        {
-            self.call_helpers();
+        if self.shm.replace_leading_helper(mine, 0) {
+            self.shm.call_helpers();
         }
         self.quit_slot();
     }
@@ -447,29 +257,16 @@ impl Pager {
 
     /// Return whether this process's helper leads. It takes the lead if no living process has it.
     pub(in crate::page) fn is_leader(&self) -> bool {
-        let word = self.shm.word(HELPER);
-        let (seen, mine) = (word.load(Ordering::SeqCst), self.helper_word());
+        let (seen, mine) = (self.shm.leading_helper(), self.helper_word());
         let free = match Owner::in_word(seen) {
             None => true,
             Some(_) if seen == mine => return true,
             Some(other) => self.is_dead(other.process() as u16, other.generation()),
         };
-        free && word
-            .compare_exchange(seen, mine, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
+        free && self.shm.replace_leading_helper(seen, mine)
     }
 
     fn become_leader(&self) {
-        self.shm.set(HELPER, self.helper_word());
-    }
-
-    /// Wait for the latch for a step of the checkpoint. A helper's wait ends when the store is being closed.
-    pub(crate) fn latch_for_step(&self, slot: u32) -> Result<bool> {
-        let mut ends = || self.helper_ends();
-        let mut wait = Wait {
-            timeout: None,
-            interrupted: if HELPING.get() { Some(&mut ends) } else { None },
-        };
-        self.take_latch(slot, &mut wait)
+        self.shm.set_leading_helper(self.helper_word());
     }
 }

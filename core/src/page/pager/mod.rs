@@ -1,49 +1,40 @@
 //! The pager: one open store, as a process sees it. `Pager` composes the protocols. The process-local state of each
-//! protocol is in its own file in this wing, and the shared state is in the sidecar (`shared`).
+//! protocol is in its own file in `state`, and the shared state is in the sidecar (`shared`).
 //!
-//! 1. The wings above add the operations: sections, checkpoints, recovery, opening and closing.
+//! 1. Higher wings add the operations: sections, checkpoints, recovery, opening and closing. `Above` has what this wing
+//!    and others need of higher ones.
 //! 2. Upper layers are called only through `Hooks`, which are set once, before the first operation.
 //!
 //! In-process mutexes (registration, pins, blocks, the helper's state) are leaves.
 
-pub(in crate::page) mod blocks;
-pub(in crate::page) mod follow;
-pub(in crate::page) mod frozen;
-pub(in crate::page) mod helper;
-pub(in crate::page) mod leases;
-pub(in crate::page) mod lookup_cache;
-pub(in crate::page) mod membership;
-pub(in crate::page) mod openness;
-pub(in crate::page) mod redo;
+pub(in crate::page) mod compose;
+pub(in crate::page) mod copies;
+pub(in crate::page) mod damage;
+pub(in crate::page) mod helper_thread;
+pub(in crate::page) mod processes;
+pub(in crate::page) mod state;
 pub(in crate::page) mod threads;
-pub(in crate::page) mod transaction;
-pub(in crate::page) mod undo_index;
-pub(in crate::page) mod watches;
 
 use crate::error::Result;
 use crate::ids::{Actor, Obj, ObjectId};
-use crate::page::pager::frozen::Frozen;
-use crate::page::pager::helper::Helper;
-use crate::page::pager::leases::LeaseHolder;
-use crate::page::pager::lookup_cache::LookupCache;
-use crate::page::pager::membership::Membership;
-use crate::page::pager::openness::Openness;
-use crate::page::pager::redo::Redo;
-use crate::page::pager::transaction::Transactions;
-use crate::page::pager::undo_index::KeptIndex;
-use crate::page::pager::watches::Watches;
-use crate::page::shared::layout;
+use crate::page::pager::state::frozen::Frozen;
+use crate::page::pager::state::helper::Helper;
+use crate::page::pager::state::leases::LeaseHolder;
+use crate::page::pager::state::lookup_cache::LookupCache;
+use crate::page::pager::state::membership::Membership;
+use crate::page::pager::state::openness::Openness;
+use crate::page::pager::state::redo::Redo;
+use crate::page::pager::state::transaction::Transactions;
+use crate::page::pager::state::undo_index::KeptIndex;
+use crate::page::pager::state::watches::Watches;
 use crate::page::shared::shm::Shm;
 use crate::page::shared::users::pins::Pins;
-use crate::page::shared::users::slots::P;
 use crate::page::sync::deadlock::OpenStore;
-use crate::page::sync::wait::Wait;
-use crate::raw::failpoint::fail_point;
-use crate::raw::held::Held;
+use crate::raw::files::held::Held;
+use crate::raw::futex;
 use crate::raw::map::Map;
-use crate::raw::{futex, process};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -68,21 +59,36 @@ pub trait Hooks: Send + Sync {
     fn free_some(&self, pager: &Pager, entries: u64) -> Result<bool>;
 }
 
+/// What a lower wing has done by a higher one, so that a wing calls only wings below it. The functions are handed in
+/// when a store is opened (`session::assemble`). All of them are for rare events.
+#[derive(Clone, Copy)]
+pub(in crate::page) struct Above {
+    /// Recover a process that was found dead. Return true if everything it held may be free now. The last argument is
+    /// the caller's slot, if the caller holds the latch.
+    pub(in crate::page) recover_process: fn(&Pager, usize, Option<u32>) -> Result<bool>,
+    /// Release what the calling thread has in the store, with its slot: it ends.
+    pub(in crate::page) thread_ends: fn(&Pager, u32),
+    /// Move an opening of the newest checkpoint to a newer one, if there is one, before a section of the slot's thread.
+    pub(in crate::page) follow: fn(&Pager, u32) -> Result<()>,
+    /// Run the helper thread until the flag is set.
+    pub(in crate::page) help: fn(&Pager, &AtomicBool),
+}
+
 /// One open store, as this process sees it.
 pub struct Pager {
     pub(in crate::page) shm: Shm,
     pub(in crate::page) map: Map,
     pub(in crate::page) file: Arc<Held>,
-    pub(in crate::page) path: PathBuf,
-    pub(in crate::page) seed: u64,
+    path: PathBuf,
+    seed: u64,
     /// Distinguishes this opening from others of this process.
-    pub(in crate::page) serial: u64,
-    pub(in crate::page) me: Weak<Pager>,
-    pub(in crate::page) read_only: bool,
+    serial: u64,
+    me: Weak<Pager>,
+    read_only: bool,
     /// Set for an opening of one checkpoint.
     pub(in crate::page) frozen: Option<Frozen>,
     /// Longest wait if the caller gives no bound.
-    pub(in crate::page) bound: Duration,
+    bound: Duration,
     pub(in crate::page) membership: Membership,
     pub(in crate::page) pins: Pins,
     pub(in crate::page) lookups: LookupCache,
@@ -92,9 +98,11 @@ pub struct Pager {
     pub(in crate::page) redo: Redo,
     pub(in crate::page) watches: Watches,
     pub(in crate::page) helper: Helper,
-    pub(in crate::page) hooks: OnceLock<Box<dyn Hooks>>,
+    hooks: OnceLock<Box<dyn Hooks>>,
     pub(in crate::page) openness: Openness,
-    pub(in crate::page) _open: OpenStore,
+    /// What higher wings do for lower ones.
+    above: Above,
+    _open: OpenStore,
 }
 
 impl std::fmt::Debug for Pager {
@@ -124,6 +132,7 @@ pub struct PageStat {
 
 impl Pager {
     /// Return the path it was opened by.
+    #[inline(always)]
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -137,6 +146,7 @@ impl Pager {
     }
 
     /// Return whether it was opened for reading only.
+    #[inline(always)]
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.read_only
@@ -152,17 +162,31 @@ impl Pager {
     /// Return statistics about pages.
     #[must_use]
     pub fn page_stat(&self) -> PageStat {
-        let processes = (0..layout::PROCESS_SLOTS)
-            .filter(|p| self.shm.process_word(*p, P::State).load(Ordering::Relaxed) != 0)
-            .count() as u64;
         PageStat {
             checkpoint: self.shm.last_checkpoint().number(),
             file_pages: self.shm.space().file_pages(),
             free_pages: self.shm.space().free(),
             logical_pages: self.shm.live().logical(),
             dirty_pages: self.dirty_pages(),
-            processes,
+            processes: self.shm.processes_in_use() as u64,
         }
+    }
+
+    /// Return the upper layers' hooks.
+    #[inline(always)]
+    pub(in crate::page) fn hooks(&self) -> Option<&dyn Hooks> {
+        self.hooks.get().map(|hooks| &**hooks)
+    }
+
+    /// Return the number that distinguishes this opening from others of this process.
+    #[inline(always)]
+    pub(in crate::page) fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Return a reference that does not keep this opening alive.
+    pub(in crate::page) fn weak(&self) -> &Weak<Pager> {
+        &self.me
     }
 
     /// Set the upper layers' hooks, once, before the first operation.
@@ -198,8 +222,7 @@ impl Pager {
     /// Return the process slot, and its generation, of a thread's slot.
     #[inline]
     pub(crate) fn process_of_thread(&self, slot: u32) -> (u16, u32) {
-        let owner = self.shm.slot_owner(slot).load(Ordering::Relaxed);
-        ((owner as u32).wrapping_sub(1) as u16, (owner >> 32) as u32)
+        self.shm.process_of_thread(slot)
     }
 
     /// Sleep on a wait signal of the lock manager.
@@ -217,7 +240,7 @@ impl Pager {
     }
 
     /// Return the seed of the store's key hash.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.seed
@@ -232,53 +255,10 @@ impl Pager {
     }
 
     /// Return the longest wait if a caller gives no bound.
+    #[inline(always)]
     #[must_use]
     pub fn bound(&self) -> Duration {
         self.bound
-    }
-
-    /// Return the pid in a process slot, if the slot still has that generation and the pid identifies that process
-    /// here.
-    #[must_use]
-    pub fn pid_of(&self, process: u16, generation: u32) -> Option<u32> {
-        self.noted_pid(process, generation).and_then(process::pid_here)
-    }
-
-    /// Return a description of the process in a slot, for messages, if the slot still has that generation.
-    #[must_use]
-    pub fn describe_process(&self, process: u16, generation: u32) -> Option<String> {
-        self.noted_pid(process, generation).map(process::describe)
-    }
-
-    fn noted_pid(&self, process: u16, generation: u32) -> Option<u64> {
-        let p = process as usize;
-        if p >= layout::PROCESS_SLOTS
-            || self.shm.process_word(p, P::Generation).load(Ordering::Relaxed) as u32 != generation
-        {
-            return None;
-        }
-        Some(self.shm.process_word(p, P::Pid).load(Ordering::Relaxed))
-    }
-
-    /// Return whether the process of this slot and generation is gone (recovered, or dead and not recovered yet).
-    #[must_use]
-    pub fn is_dead(&self, process: u16, generation: u32) -> bool {
-        let p = process as usize;
-        if p >= layout::PROCESS_SLOTS {
-            return true;
-        }
-        self.shm.process_word(p, P::Generation).load(Ordering::Relaxed) as u32 != generation
-            || self.shm.process_word(p, P::State).load(Ordering::Relaxed) == 0
-            || self.process_is_dead(p)
-    }
-
-    /// Recover a process if it is dead. Called outside sections.
-    pub fn recover_if_dead(&self, process: u16) -> Result<()> {
-        let p = process as usize;
-        if p < layout::PROCESS_SLOTS && self.process_is_dead(p) {
-            self.recover_process(p, None)?;
-        }
-        Ok(())
     }
 
     /// Return the number of containers that this process pins.
@@ -295,84 +275,6 @@ impl Pager {
     /// See `Store::forget_pages`.
     pub(crate) fn forget_pages(&self) {
         self.map.forget_pages();
-    }
-
-    /// Run a short internal step under the latch, outside sections. `f` gets this thread's slot.
-    pub(crate) fn latched<R>(&self, f: impl FnOnce(&Pager, u32) -> Result<R>) -> Result<R> {
-        let slot = self.slot()?;
-        self.whole()?;
-        let took = self.take_latch(slot, &mut Wait::default())?;
-        let done = self.unless_damaged(f(self, slot));
-        if took {
-            self.latch().release();
-        }
-        done
-    }
-
-    /// Take the latch, if it becomes free within a time and this thread does not have it yet.
-    pub(crate) fn hold_latch(&self, at_most: Duration) -> Option<Latched<'_>> {
-        let slot = self.slot().ok()?;
-        let took = self.take_latch(slot, &mut Wait::at_most(at_most));
-        // Constructed only if the latch was taken here, because dropping it releases the latch.
-        matches!(took, Ok(true)).then(|| Latched(self))
-    }
-
-    /// Run `f` under the latch (the lock manager's mutations). In a transaction of this thread the latch is already
-    /// held.
-    pub fn with_latch<R>(&self, wait: &mut Wait<'_>, f: impl FnOnce() -> Result<R>) -> Result<R> {
-        let slot = self.slot()?;
-        let (took, turn) = loop {
-            if !self.latch().is_held_by(slot) && self.take_latch(slot, wait)? {
-                break (true, None);
-            }
-            if let Some(turn) = self.turn(slot) {
-                break (false, Some(turn));
-            }
-        };
-        let done = self.unless_damaged(f());
-        fail_point!("lock.done");
-        if took {
-            self.latch().release();
-        }
-        drop(turn);
-        done
-    }
-}
-
-impl Pager {
-    /// Run `f` under the latch with this thread's slot, if the latch is free and the thread may act at once. None:
-    /// nothing was done, and `with_latch` decides. `f` does not fail.
-    #[inline]
-    pub(crate) fn with_free_latch<R>(&self, f: impl FnOnce(u32) -> R) -> Option<R> {
-        let slot = self.known_slot()?;
-        if self.shm.mark(slot).load(Ordering::Relaxed) != 0 {
-            return None;
-        }
-        let latch = self.latch();
-        if !latch.try_take(slot) {
-            return None;
-        }
-        // As in `take_latch`. Threads that ended are released first, by the slow path.
-        if self.openness.is_closed() || self.shm.ended_threads() != 0 || self.whole().is_err() {
-            latch.release_late(slot);
-            return None;
-        }
-        let done = f(slot);
-        fail_point!("lock.done");
-        // If the sidecar was lost by now, `with_latch` reports it.
-        let is_whole = self.whole().is_ok();
-        latch.release();
-        is_whole.then_some(done)
-    }
-}
-
-/// The latch, held as long as this lives.
-#[derive(Debug)]
-pub(crate) struct Latched<'p>(&'p Pager);
-
-impl Drop for Latched<'_> {
-    fn drop(&mut self) {
-        self.0.latch().release();
     }
 }
 

@@ -7,30 +7,23 @@
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
-use crate::page::pager::blocks::Blocks;
-use crate::page::shared::layout;
+use crate::page::pager::state::blocks::Blocks;
+use crate::page::pager::state::transaction::Turn;
 use crate::page::shared::users::lock_file;
-use crate::page::shared::users::slots::{
-    BYTE_PRESENCE, ENDED, FORKED, P, Registration, claim_process_slot, note_fork, owner_word, strictest,
-};
+use crate::page::shared::users::slots::{BYTE_PRESENCE, Registration, claim_process_slot, note_fork};
 use crate::page::sync::latch::Latch;
-use crate::page::sync::wait::Wait;
-use crate::raw::file::{self, Ofd};
-use crate::raw::held::Descriptor;
+use crate::page::sync::task;
+use crate::raw::files::file;
+use crate::raw::files::file::Ofd;
+use crate::raw::files::held::Descriptor;
 use crate::raw::process::{self, Unshared};
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::sync::Weak;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 /// Error of a forked process that may not open the files of its parent.
 const CANNOT_REOPEN: &str = "cannot open the store once more in a forked process (if privileges were dropped since it \
                              was opened, open it in the new process)";
-
-/// How long a thread that ends waits for the latch, to release its locks: the latch's holder may be waiting for that
-/// end.
-const AT_AN_END: Duration = Duration::from_millis(50);
 
 thread_local! {
     static LAST: Cell<(u64, u32, u32)> = const { Cell::new((0, 0, 0)) };
@@ -48,7 +41,7 @@ impl Drop for OwnSlots {
             {
                 // The steps below ask for this thread's slot, and `OWN_SLOTS` is not accessible any more.
                 LAST.set((serial, forks, slot));
-                pager.thread_ends(slot);
+                (pager.above.thread_ends)(&pager, slot);
                 LAST.set((0, 0, 0));
             }
         }
@@ -143,7 +136,7 @@ impl Pager {
         };
         if self.following().is_some() {
             // Not cached in `LAST`, so that each section comes here first.
-            self.follow(slot)?;
+            (self.above.follow)(self, slot)?;
         } else if !self.transactions.has_dead() || !self.has_dead(slot) {
             // A thread with a dead transaction is not cached: every operation checks again (`find_acting_slot`).
             LAST.set((self.serial, forks, slot));
@@ -174,79 +167,23 @@ impl Pager {
         if serial != self.serial || forks != process::forks() {
             return;
         }
-        self.leave_checkpoint(slot);
+        self.shm.leave_checkpoint(slot);
         self.forget_slot();
-        let mine = owner_word(self.process(), self.generation());
-        // Do not release a slot that belongs to another thread by now, because the store was closed.
-        let _ = self
-            .shm
-            .slot_owner(slot)
-            .compare_exchange(mine, 0, Ordering::SeqCst, Ordering::SeqCst);
+        self.shm.give_back_slot(slot, self.process(), self.generation());
     }
 
     /// Return whether a thread slot belongs to this process.
     pub(in crate::page) fn is_mine(&self, slot: u32) -> bool {
-        let owner = self.shm.slot_owner(slot).load(Ordering::SeqCst);
-        owner & !ENDED == owner_word(self.process(), self.generation())
+        self.shm.is_slot_of(slot, self.process(), self.generation())
     }
 
     fn claim_thread_slot(&self) -> Result<u32> {
         let reg = self.registration()?;
-        let owner = owner_word(usize::from(reg.process), reg.generation);
-        for slot in 0..layout::THREAD_SLOTS as u32 {
-            let word = self.shm.slot_owner(slot);
-            if word.load(Ordering::Relaxed) != 0 {
-                continue;
-            }
-            self.shm.note_thread_slot(slot);
-            if word
-                .compare_exchange(0, owner, Ordering::SeqCst, Ordering::Relaxed)
-                .is_ok()
-            {
-                // The mark may remain from a thread that was killed just after it had entered and found the store
-                // closed.
-                self.shm.mark(slot).store(0, Ordering::SeqCst);
-                self.shm.depth(slot).store(0, Ordering::Relaxed);
-                return Ok(slot);
-            }
-        }
-        Err(Error::TooMany {
-            what: "threads using the store",
-            limit: layout::THREAD_SLOTS,
-        })
+        self.shm
+            .claim_thread_slot(usize::from(reg.process), reg.generation)
     }
 
-    fn thread_ends(&self, slot: u32) {
-        if self.openness.is_closed() {
-            return;
-        }
-        if self.transactions.has_dead() {
-            self.transactions
-                .change_dead(|blocks| blocks.forget_dead_of(slot));
-        }
-        if let Some(_turn) = self.turn(slot) {
-            // A thread that ends inside a transaction: undo it as if it had been killed.
-            let _ = self.recover_as(slot);
-        }
-        let owner = self.shm.slot_owner(slot);
-        let (process, generation) = (self.process(), self.generation());
-        let mine = owner_word(process, generation);
-        if owner.load(Ordering::SeqCst) != mine {
-            return;
-        }
-        self.leave_checkpoint(slot);
-        self.shm.mark(slot).store(0, Ordering::SeqCst);
-        let mut wait = Wait::at_most(AT_AN_END);
-        let released = self.with_latch(&mut wait, || self.release_thread(process, generation, slot));
-        // Do not release a slot that belongs to another thread by now, because the store was closed.
-        let left = if released.is_ok() { 0 } else { mine | ENDED };
-        let done = owner.compare_exchange(mine, left, Ordering::SeqCst, Ordering::SeqCst);
-        if done.is_ok() && released.is_err() {
-            self.shm.note_ended_thread();
-        }
-    }
-
-    fn release_thread(&self, process: usize, generation: u32, slot: u32) -> Result<()> {
+    pub(in crate::page) fn release_thread(&self, process: usize, generation: u32, slot: u32) -> Result<()> {
         let hooks = self.hooks.get();
         hooks.map_or(Ok(()), |h| h.thread_ended(self, process as u16, generation, slot))
     }
@@ -258,12 +195,11 @@ impl Pager {
             return Ok(());
         }
         for slot in 0..self.shm.thread_slots() {
-            let owner = self.shm.slot_owner(slot).load(Ordering::SeqCst);
-            if owner & ENDED != 0
+            if let Some(generation) = self.shm.ended_generation(slot)
                 && let Some(process) = self.process_of(slot)
             {
-                self.release_thread(process, (owner >> 32) as u32, slot)?;
-                self.shm.slot_owner(slot).store(0, Ordering::SeqCst);
+                self.release_thread(process, generation, slot)?;
+                self.shm.free_thread_slot(slot);
             }
         }
         // A thread that ends during this loop is handled the next time.
@@ -311,34 +247,27 @@ impl Pager {
         Ok(reg)
     }
 
-    /// Return whether all other present processes came by a fork: they may end without ever closing.
-    pub(crate) fn others_are_forks(&self) -> bool {
-        let me = self.process();
-        (0..self.shm.process_slots()).all(|p| {
-            p == me
-                || self.shm.process_word(p, P::State).load(Ordering::SeqCst) == 0
-                || self.shm.process_word(p, P::Traits).load(Ordering::SeqCst) & FORKED != 0
-                || self.process_is_dead(p)
-        })
+    /// Take the turn for an operation inside the transaction that this thread has open. Return None if another thread
+    /// of the process has taken over the transaction.
+    #[inline]
+    pub(in crate::page) fn turn(&self, slot: u32) -> Option<Turn<'_>> {
+        let turn = self.transactions.take_turn();
+        self.latch().is_held_by(slot).then_some(turn)
     }
 
-    /// Return whether any present process requires completed changes to be durable. If the shared word does not show
-    /// it, count again, because the word may be briefly out of date.
-    pub(crate) fn any_process_wants_commits(&self) -> bool {
-        self.shm.strictest_durability() > 1 || strictest(&self.shm) > 1
+    /// Return whether a transaction of the slot's thread is dead.
+    #[cold]
+    pub(in crate::page) fn has_dead(&self, slot: u32) -> bool {
+        self.transactions.blocks().has_dead_of(slot)
     }
 
-    /// Return the process slot that owns a thread slot.
-    pub(crate) fn process_of(&self, slot: u32) -> Option<usize> {
-        let owner = (self.shm.slot_owner(slot).load(Ordering::Acquire) & !ENDED) as u32;
-        (owner != 0 && owner as usize <= layout::PROCESS_SLOTS).then(|| owner as usize - 1)
-    }
-
-    /// Return a description of a thread slot's owner, for messages.
-    pub(crate) fn describe_slot(&self, slot: u32) -> String {
-        match self.process_of(slot) {
-            Some(p) => process::describe(self.shm.process_word(p, P::Pid).load(Ordering::Relaxed)),
-            None => "a thread that has ended".to_owned(),
+    /// Refuse operations of an owner whose transaction was rolled back, until it has left the outermost block.
+    #[cold]
+    pub(in crate::page) fn refuse_dead(&self, slot: u32) -> Result<()> {
+        let blocks = self.transactions.blocks();
+        match blocks.reason_of_dead(slot, task::current()) {
+            Some(reason) => Err(reason.error()),
+            None => Ok(()),
         }
     }
 }

@@ -6,14 +6,11 @@ use crate::ids::{PAGE_SIZE, PhysicalPage};
 use crate::page::pager::Pager;
 use crate::page::shared::layout::{MAX_PAGES, Region};
 use crate::page::shared::regions::free_pages::{ENTRY, LIST_MAX};
-use crate::raw::file;
-use std::sync::atomic::Ordering;
+use crate::raw::files::file;
 
 /// Pages that only removing operations may use.
-const REMOVAL: u64 = 48;
+pub(in crate::page) const REMOVAL: u64 = 48;
 
-/// Smallest number of pages for which the file is grown ahead of need (4 MiB).
-const AHEAD: u64 = 1024;
 /// Largest number of pages by which a change grows the file at once (16 MiB).
 pub(in crate::page) const GROWTH: u64 = 4096;
 
@@ -109,7 +106,7 @@ impl Pager {
     fn scan(&self, from: u64, to: u64) -> Option<u64> {
         let mut page = from;
         while page < to {
-            let word = self.shm.map_word(page).load(Ordering::Relaxed);
+            let word = self.shm.used_bits(page);
             let free = !word & (u64::MAX << (page % 64));
             if free != 0 {
                 let found = page / 64 * 64 + u64::from(free.trailing_zeros());
@@ -148,7 +145,7 @@ impl Pager {
         let mut page = low;
         while page < pages {
             if page.is_multiple_of(64) && page + 64 <= pages {
-                free += u64::from(self.shm.map_word(page).load(Ordering::Relaxed).count_zeros());
+                free += u64::from(self.shm.used_bits(page).count_zeros());
                 page += 64;
             } else {
                 free += u64::from(!self.shm.is_used(page));
@@ -156,48 +153,6 @@ impl Pager {
             }
         }
         self.shm.space().set_free(free);
-    }
-
-    /// Return how many pages with content a list names as copied. New pages and pages that were freed do not count: a
-    /// change that replaces what it frees waits for room (`helper::room`). A list that changes now gives a near number.
-    fn copied(&self, list: usize) -> u64 {
-        let is_copy = |i: &u64| {
-            let [page, new, old] = self.shm.list_entry(list, *i);
-            page < MAX_PAGES && new as u32 != 0 && old as u32 != 0
-        };
-        (0..self.shm.list_len(list).min(LIST_MAX as u64))
-            .filter(is_copy)
-            .count() as u64
-    }
-
-    /// Grow the file before a writer has to, if the next epoch copies as many pages as the one before. The blocks are
-    /// allocated without the latch, so no change waits for them. A failure has no effect.
-    pub(crate) fn grow_ahead(&self) {
-        let pages = self.shm.space().file_pages();
-        let epoch = self.shm.live().epoch() as usize;
-        let next = self.copied(epoch % 3).max(self.copied((epoch + 2) % 3));
-        let want = next + 3 * self.reserve() + REMOVAL;
-        let free = self.shm.space().free();
-        // A small growth is fast enough inside a change.
-        if free >= want || want - free < AHEAD || pages + want > MAX_PAGES {
-            return;
-        }
-        let more = want - free;
-        let (from, len) = (pages * PAGE_SIZE as u64, more * PAGE_SIZE as u64);
-        let there = file::allocate(&self.file, from, len, "the store file")
-            .and_then(|()| self.map.reach((pages + more) as usize * PAGE_SIZE));
-        if there.is_err() {
-            return;
-        }
-        let _ = self.latched(|pager, _| {
-            // Otherwise a writer has grown it.
-            if pager.shm.space().file_pages() == pages {
-                let bytes = ((pages + more) as usize).div_ceil(64) * 8;
-                pager.shm.ensure(Region::FreeMap, bytes)?;
-                pager.shm.space().grow(more);
-            }
-            Ok(())
-        });
     }
 
     /// Grow the file by a part of its size, or on a nearly full disk by the available space. Return an error unless

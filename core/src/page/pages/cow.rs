@@ -14,6 +14,7 @@
 use crate::error::{Error, Result};
 use crate::ids::{PAGE_SIZE, PhysicalPage};
 use crate::page::pager::Pager;
+use crate::page::shared::header::poison::UNDOABLE;
 use crate::page::shared::layout::Region;
 use crate::page::shared::regions::free_pages::{ABSENT, NODE_NEW};
 use crate::page::shared::shm::Shm;
@@ -78,7 +79,7 @@ impl Pager {
     /// As `writable`, for the superblock and with pages reserved for checkpoints: for a checkpoint that is made to free
     /// what older ones hold. Called inside a write section.
     pub(crate) fn touch_superblock(&self) -> Result<()> {
-        let entry = match self.shm.entry(0).load(Ordering::Acquire) {
+        let entry = match self.shm.entry(0) {
             0 => self.fill(0, || true)?,
             entry => entry,
         };
@@ -112,11 +113,11 @@ impl Pager {
         self.shm.list_push(list, [page, new, old_entry])?;
         fail_point!("cow.listed");
         compiler_fence(Ordering::SeqCst);
-        self.shm.entry(page).store(new, Ordering::Release);
+        self.shm.set_entry(page, new);
         fail_point!("cow.replaced");
         self.intent_done();
         if first {
-            self.note_first_change(list);
+            self.shm.note_first_change(list);
         }
         Ok(physical)
     }
@@ -134,7 +135,7 @@ impl Pager {
         self.intend(RELEASE, page, old, 0, list);
         self.finish_release(page, old, list)?;
         if first {
-            self.note_first_change(list);
+            self.shm.note_first_change(list);
         }
         Ok(true)
     }
@@ -143,7 +144,7 @@ impl Pager {
     fn finish_release(&self, page: u64, old: u64, list: usize) -> Result<()> {
         self.shm.list_push(list, [page, 0, old])?;
         compiler_fence(Ordering::SeqCst);
-        self.shm.entry(page).store(ABSENT, Ordering::Release);
+        self.shm.set_entry(page, ABSENT);
         self.intent_done();
         Ok(())
     }
@@ -232,7 +233,7 @@ impl Pager {
             return self.finish_release(page, old, list);
         }
         let happened = match kind {
-            DATA => self.shm.entry(page).load(Ordering::Acquire) == new,
+            DATA => self.shm.entry(page) == new,
             _ => self.shm.list_len(list) > len,
         };
         if !happened {
@@ -262,7 +263,7 @@ impl Pager {
     /// Undo the log down to `to` bytes. Called inside a write section, or in recovery.
     pub(crate) fn undo_to(&self, to: u64) -> Result<()> {
         let mut buf = [0u8; PAGE_SIZE];
-        self.restructured();
+        self.shm.live().restructured();
         while self.shm.undo_len() > to {
             let Some((start, addr, old)) = self.shm.last_undo(&mut buf)? else {
                 break;
@@ -274,7 +275,7 @@ impl Pager {
                     at: addr.0,
                 });
             }
-            let entry = self.shm.entry(page.0).load(Ordering::Acquire);
+            let entry = self.shm.entry(page.0);
             if entry & ABSENT != 0 || entry as u32 == 0 {
                 return Err(Error::Corrupt {
                     what: "the undo log in the sidecar (address)",
@@ -299,5 +300,18 @@ impl Pager {
             self.shm.cut_undo(start);
         }
         Ok(())
+    }
+
+    /// Undo the log down to `to` bytes, when a section ends without a commit. Return false if that failed: then the
+    /// gate stays raised.
+    pub(crate) fn undo_or_poison(&self, to: u64) -> bool {
+        if self.undo_to(to).is_err() {
+            // Only a damaged sidecar causes this: the state must not be used further.
+            self.poison_once(UNDOABLE);
+        }
+        if self.whole().is_err() {
+            self.after_fault();
+        }
+        !self.is_unreadable()
     }
 }

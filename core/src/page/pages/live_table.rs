@@ -3,8 +3,9 @@
 
 use crate::error::{Error, Result};
 use crate::ids::{ObjectId, PAGE_SIZE, PhysicalPage};
-use crate::page::format::page_table::{Entry, MAX_HEIGHT, covers};
+use crate::page::format::page_table::{Entry, MAX_HEIGHT, Tree, covers};
 use crate::page::pager::Pager;
+use crate::page::pager::state::frozen::Frozen;
 use crate::page::shared::regions::free_pages::ABSENT;
 
 impl Pager {
@@ -82,7 +83,6 @@ impl Pager {
     /// to a page that was not changed since the sidecar was made, so every checkpoint since has it in the same place.
     #[cold]
     pub(crate) fn fill(&self, page: u64, holds: impl FnOnce() -> bool) -> Result<u64> {
-        use std::sync::atomic::Ordering;
         let word = match self.look_up(page)? {
             Some(e) => {
                 self.verified(e, "a page does not match its checksum (file offset)")?;
@@ -93,11 +93,12 @@ impl Pager {
         if !holds() {
             return Err(Error::Busy(ObjectId(0)));
         }
-        let slot = self.shm.entry(page);
-        // If another reader has filled it, or a writer has changed it since, their entry remains.
-        match slot.compare_exchange(0, word, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => Ok(word),
-            Err(theirs) => Ok(theirs),
-        }
+        Ok(self.shm.fill_entry(page, word))
+    }
+
+    /// Return the page table that the opening shows.
+    pub(crate) fn frozen_tree(&self, frozen: &Frozen) -> Tree {
+        let (root, height) = self.root();
+        frozen.snapshot.as_ref().map_or(Tree { root, height }, |s| s.tree)
     }
 }

@@ -12,8 +12,13 @@ use crate::error::{Error, Result};
 use crate::page::pager::Pager;
 use crate::page::shared::header::poison;
 use crate::page::shared::regions::dirty_set;
+use crate::page::sync::wait::Wait;
 use crate::raw::failpoint::fail_point;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long a thread that ends waits for the latch, to release its locks: the latch's holder may be waiting for that
+/// end.
+const AT_AN_END: Duration = Duration::from_millis(50);
 
 impl Pager {
     /// Recover. The caller holds the latch as `slot`. Returns `Error::Timeout` (nothing else) if recovery has to be
@@ -22,23 +27,15 @@ impl Pager {
         fail_point!("recover.begun");
         let before = self.recover_shared();
         fail_point!("recover.shared");
-        let gate = self.shm.gate();
-        let word = gate.word.load(Ordering::Relaxed);
-        let done = match self.close_gate(slot) {
-            Ok(()) => before.and_then(|()| self.recover_raised()),
-            Err(e @ Error::Timeout { .. }) => {
-                gate.restore(word);
-                return Err(e);
-            }
-            Err(e) => Err(e),
-        };
+        let (gate, left) = self.keep_readers_out_to_recover(slot)?;
+        let done = left.and(before).and_then(|()| self.recover_raised());
         if done.is_err() {
             // The state can be neither trusted nor undone: no more changes are allowed. The last checkpoint remains
             // valid, and no process reads the incomplete state.
             self.poison_once(poison::UNDOABLE);
         }
         dirty_set::clear(&self.shm);
-        self.lower_gate(false);
+        drop(gate);
         done
     }
 
@@ -46,7 +43,7 @@ impl Pager {
         self.finish_flip();
         self.finish_intent()?;
         self.recount_free();
-        match self.hooks.get() {
+        match self.hooks() {
             Some(hooks) => hooks.recover(self),
             None => Ok(()),
         }
@@ -70,7 +67,7 @@ impl Pager {
         // is invalidated.
         self.shm.live().invalidate_caches();
         // It may not have reported the first change of an epoch to the helpers either.
-        self.call_helpers();
+        self.shm.call_helpers();
         Ok(())
     }
 
@@ -84,8 +81,35 @@ impl Pager {
             }
         };
         self.forget_transaction();
-        self.shm.depth(slot).store(0, Ordering::Relaxed);
+        self.shm.set_depth(slot, 0);
         self.latch().release();
         done
+    }
+
+    /// Release what the calling thread has in the store: it ends.
+    pub(in crate::page) fn thread_ends(&self, slot: u32) {
+        if self.openness.is_closed() {
+            return;
+        }
+        if self.transactions.has_dead() {
+            self.transactions
+                .change_dead(|blocks| blocks.forget_dead_of(slot));
+        }
+        if let Some(_turn) = self.turn(slot) {
+            // A thread that ends inside a transaction: undo it as if it had been killed.
+            let _ = self.recover_as(slot);
+        }
+        let (process, generation) = (self.process(), self.generation());
+        if !self.shm.is_thread_of(slot, process, generation) {
+            return;
+        }
+        self.shm.leave_checkpoint(slot);
+        self.shm.clear_mark(slot);
+        let mut wait = Wait::at_most(AT_AN_END);
+        let released = self.with_latch(&mut wait, || self.release_thread(process, generation, slot));
+        match released {
+            Ok(()) => self.shm.give_back_slot(slot, process, generation),
+            Err(_) => self.shm.end_with_locks(slot, process, generation),
+        }
     }
 }

@@ -10,83 +10,10 @@
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
 use crate::page::shared::layout;
-use crate::page::shared::users::slots::{BYTE_PROCESS, P, free_process_slot};
-use crate::page::sync::latch::Owner;
+use crate::page::shared::users::slots::free_process_slot;
 use crate::raw::failpoint::fail_point;
-use crate::raw::process;
-use std::sync::atomic::Ordering;
 
 impl Pager {
-    /// Return whether the process in a slot is dead: its byte is not locked.
-    pub(crate) fn process_is_dead(&self, process: usize) -> bool {
-        if self.shm.process_word(process, P::State).load(Ordering::Acquire) == 0 {
-            return false;
-        }
-        self.membership
-            .probe
-            .is_free(BYTE_PROCESS + process as u64)
-            .unwrap_or(false)
-    }
-
-    /// Return a description of the latch's owner, for messages.
-    pub(crate) fn describe_owner(&self, owner: Option<Owner>) -> String {
-        let Some(owner) = owner else {
-            return "a process that has released it in the meantime; try again".to_owned();
-        };
-        match owner.process() {
-            p if p < layout::PROCESS_SLOTS => {
-                process::describe(self.shm.process_word(p, P::Pid).load(Ordering::Relaxed))
-            }
-            _ => "an unknown process".to_owned(),
-        }
-    }
-
-    /// If the owner of this thread slot is dead, recover its process. Return true if everything it held may be free
-    /// now. `holding`: the caller's slot, if the caller holds the latch.
-    pub(crate) fn check_owner_alive(&self, slot: u32, holding: Option<u32>) -> Result<bool> {
-        match self.process_of(slot) {
-            Some(p) if self.process_is_dead(p) => self.recover_process(p, holding),
-            _ => Ok(false),
-        }
-    }
-
-    /// As `check_owner_alive`, for the latch's owner.
-    pub(crate) fn check_latch_owner_alive(&self, owner: Owner) -> Result<bool> {
-        let p = owner.process();
-        let word = |field| self.shm.process_word(p, field).load(Ordering::SeqCst);
-        if p >= layout::PROCESS_SLOTS {
-            return Ok(false);
-        }
-        if word(P::State) == 0 || word(P::Generation) as u32 != owner.generation() {
-            self.latch().free_unused(owner);
-            return Ok(true);
-        }
-        match self.process_is_dead(p) {
-            true => self.recover_process(p, None),
-            false => Ok(false),
-        }
-    }
-
-    /// Recover every dead process found in the slots.
-    pub(crate) fn recover_dead_processes(&self, holding: Option<u32>) -> Result<()> {
-        loop {
-            let (mut recovered, mut left) = (false, false);
-            for p in 0..self.shm.process_slots() {
-                if self.shm.process_word(p, P::State).load(Ordering::Relaxed) != 0 && self.process_is_dead(p)
-                {
-                    match self.recover_process(p, holding)? {
-                        true => recovered = true,
-                        false => left = true,
-                    }
-                }
-            }
-            // A process that is recovered now held the latch: repeat.
-            if !(recovered && left) {
-                return Ok(());
-            }
-        }
-    }
-
     /// Recover what a dead process left, if its byte can be locked (otherwise another process is recovering it).
     pub(crate) fn recover_process(&self, process: usize, holding: Option<u32>) -> Result<bool> {
         let mine = match holding {
@@ -100,7 +27,7 @@ impl Pager {
     }
 
     fn recover_locked(&self, process: usize, mine: u32, holding: bool) -> Result<bool> {
-        if self.shm.process_word(process, P::State).load(Ordering::Acquire) == 0 {
+        if !self.shm.is_process_present(process) {
             return Ok(true);
         }
         if holding {
@@ -134,8 +61,8 @@ impl Pager {
     fn lower_marks(&self, process: usize) {
         for slot in 0..self.shm.thread_slots() {
             if self.process_of(slot) == Some(process) {
-                self.shm.mark(slot).store(0, Ordering::SeqCst);
-                self.shm.depth(slot).store(0, Ordering::SeqCst);
+                self.shm.clear_mark(slot);
+                self.shm.set_depth_of_other(slot, 0);
             }
         }
     }
@@ -143,23 +70,29 @@ impl Pager {
     /// Drop everything that a dead process held. Called under the latch and with the process's byte held.
     fn clear_process(&self, process: usize) -> Result<()> {
         self.lower_marks(process);
-        let generation = self
-            .shm
-            .process_word(process, P::Generation)
-            .load(Ordering::Relaxed) as u32;
-        if let Some(hooks) = self.hooks.get() {
+        let generation = self.shm.process_generation(process);
+        if let Some(hooks) = self.hooks() {
             hooks.process_died(self, process as u16, generation)?;
         }
         fail_point!("recover.locks");
         self.shm.watches_nothing(process);
         for slot in 0..self.shm.thread_slots() {
             if self.process_of(slot) == Some(process) {
-                self.leave_checkpoint(slot);
-                self.shm.slot_owner(slot).store(0, Ordering::SeqCst);
+                self.shm.leave_checkpoint(slot);
+                self.shm.free_thread_slot(slot);
             }
         }
         fail_point!("recover.slots");
         free_process_slot(&self.shm, process);
+        Ok(())
+    }
+
+    /// Recover a process if it is dead. Called outside sections.
+    pub fn recover_if_dead(&self, process: u16) -> Result<()> {
+        let p = process as usize;
+        if p < layout::PROCESS_SLOTS && self.process_is_dead(p) {
+            self.recover_process(p, None)?;
+        }
         Ok(())
     }
 }

@@ -28,7 +28,6 @@ use crate::page::shared::word::Word;
 use crate::raw::failpoint::fail_point;
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 /// 1: the state left by dead processes was validated and is being rebuilt.
 const TAKING: Word = Word::at(96);
@@ -72,8 +71,8 @@ impl Pager {
             self.shm.forget_poison();
             return Err(match e {
                 Error::Corrupt { what, at } => unusable(
-                    &self.path,
-                    &sidecar_path(&self.path),
+                    self.path(),
+                    &sidecar_path(self.path()),
                     &format!("is damaged ({what}, {at:#x})"),
                     meta.checkpoint,
                 ),
@@ -88,7 +87,7 @@ impl Pager {
     /// Complete the takeover of an unsealed sidecar, with a slot of this process: find the free pages.
     pub(in crate::page) fn find_free_pages(&self) {
         if let Err(e) = self.rebuild_at_once(LEAVES) {
-            log::warn!("{}: its free pages are not known yet: {e}", self.path.display());
+            log::warn!("{}: its free pages are not known yet: {e}", self.path().display());
         }
     }
 
@@ -264,7 +263,7 @@ impl Pager {
         let (pages, logical) = (shm.space().file_pages(), shm.live().logical());
         if shm.get(TAKING) == 0 {
             for page in 0..logical {
-                let entry = shm.entry(page).load(Ordering::Relaxed);
+                let entry = shm.entry(page);
                 let is_right = match left.live.get(&page) {
                     Some(listed) => entry == *listed,
                     None => entry & ABSENT != 0 || entry >> 32 <= meta.checkpoint,
@@ -300,7 +299,7 @@ impl Pager {
         shm.zero(Region::FreeMap, (pages as usize).div_ceil(64) * 8)?;
         fail_point!("takeover.zeroed");
         for (page, entry) in &left.live {
-            shm.entry(*page).store(*entry, Ordering::Release);
+            shm.set_entry(*page, *entry);
         }
         for page in left.used.iter().map(|p| u64::from(*p)).chain([0, 1]) {
             shm.mark_used(page, true);
@@ -337,9 +336,8 @@ impl Pager {
         let mut strange = None;
         self.shm.undo_ranges(|addr, len, _| {
             let page = addr.page().0;
-            let fits = addr.offset() + len <= PAGE_SIZE
-                && page < logical
-                && self.shm.entry(page).load(Ordering::Acquire) >> 32 == epoch;
+            let fits =
+                addr.offset() + len <= PAGE_SIZE && page < logical && self.shm.entry(page) >> 32 == epoch;
             if !fits {
                 strange = Some(addr.0);
             }

@@ -9,7 +9,7 @@ use crate::ids::{Addr, PAGE_SIZE, PageNo, PhysicalPage};
 use crate::page::format::log_file::RING;
 use crate::page::format::log_record::{Builder, Place, SECTOR};
 use crate::page::pager::Pager;
-use crate::page::pager::redo::{Scratch, Ticket};
+use crate::page::pager::state::redo::{Scratch, Ticket};
 use crate::page::shared::header::log_mode::{OFF, ON, PENDING};
 use crate::page::shared::layout;
 use crate::page::superblock as sb;
@@ -162,7 +162,7 @@ impl Pager {
         if page.0 >= self.shm.live().logical() {
             return Err(bad(page.addr()));
         }
-        let entry = self.shm.entry(page.0).load(Ordering::Acquire);
+        let entry = self.shm.entry(page.0);
         if entry >> 32 != self.shm.live().epoch() {
             return Err(bad(page.addr()));
         }
@@ -184,7 +184,7 @@ impl Pager {
     }
 
     /// Copy whole words out of the ring.
-    pub(super) fn read_ring(&self, at: u64, bytes: &mut [u8]) {
+    pub(in crate::page) fn read_ring(&self, at: u64, bytes: &mut [u8]) {
         let mut at = at;
         for chunk in bytes.chunks_exact_mut(8) {
             let word = self.shm.cell::<{ layout::LOG }>((at % RING) as usize);

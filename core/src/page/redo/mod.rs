@@ -28,13 +28,11 @@
 //! 5. A failed flush of the log poisons the store, as any other failed flush. If bytes cannot be written, on a full
 //!    disk or because the log was removed, the log is abandoned, and a checkpoint makes its records durable.
 //!
-//! Files: `words` (in the sidecar), `lifecycle` (on, off, its file), `append` (commits), `durable` (waiting for it),
-//! `leader` (flushing), `replay`. Formats: `format::log_file`, `format::log_record`; choice of the flushing process:
-//! `sync::group`.
+//! Files: `words` (in the sidecar), `append` (commits), `state` and `ticket` (of this process). In higher wings:
+//! `checkpoint::log_modes` (on, off, its file), `durable` (waiting for it, flushing), `recovery::replay`. Formats:
+//! `format::log_file`, `format::log_record`; choice of the flushing process: `sync::group`.
 
 mod append;
-mod durable;
-mod leader;
-mod lifecycle;
-mod replay;
+mod state;
+mod ticket;
 pub(in crate::page) mod words;

@@ -21,7 +21,7 @@
 use crate::error::{Error, Result};
 use crate::ids::{Addr, PAGE_SIZE, PageNo, PhysicalPage};
 use crate::page::pager::Pager;
-use crate::page::pager::undo_index::{Index, Tag};
+use crate::page::pager::state::undo_index::{Index, Tag};
 use crate::page::shared::regions::free_pages::ABSENT;
 use std::cell::{OnceCell, RefCell};
 use std::sync::atomic::{Ordering, fence};
@@ -127,7 +127,7 @@ impl<'p> Committed<'p> {
             }
             link = &copied.next;
         }
-        let entry = match self.pager.shm.entry(page.0).load(Ordering::Acquire) {
+        let entry = match self.pager.shm.entry(page.0) {
             0 => fill()?,
             entry => entry,
         };

@@ -13,9 +13,7 @@ use crate::page::section::read::{ReadSection, Stay};
 use crate::page::section::touched::Touched;
 use crate::page::section::write::WriteSection;
 use crate::page::superblock as sb;
-use crate::page::sync::gate::{self, Gate};
 use crate::page::sync::wait::{Wait, WaitLoop};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long a reader waits for a running writer before it reads the committed state beside it.
@@ -29,10 +27,8 @@ impl Pager {
             return Ok(()); // A thread without a slot has no section.
         };
         // After a failed rollback the gate stays raised without a section.
-        let writing = self.latch().is_held_by(slot)
-            && self.shm.gate().word.load(Ordering::Relaxed) & gate::RAISED != 0
-            && !self.is_unreadable();
-        if writing || self.shm.mark(slot).load(Ordering::Relaxed) != 0 {
+        let writing = self.latch().is_held_by(slot) && self.shm.is_gate_raised() && !self.is_unreadable();
+        if writing || self.shm.is_reading(slot) {
             return Err(Error::invalid(
                 "a section of this store is open on this thread: return from the closure of `read` or `write` first",
             ));
@@ -44,12 +40,11 @@ impl Pager {
     #[inline]
     pub fn read(&self, wait: &mut Wait<'_>) -> Result<ReadSection<'_>> {
         let slot = self.acting_slot()?;
-        let mark = self.shm.mark(slot);
-        if mark.load(Ordering::Relaxed) != 0 {
+        if self.shm.is_reading(slot) {
             return Err(section_is_open());
         }
-        match self.shm.gate().try_enter(mark) {
-            Some(word) => self.inside(slot, word).ok_or(Error::Closed),
+        match self.shm.try_enter(slot) {
+            Some(marked) => self.inside(slot, marked).ok_or(Error::Closed),
             None => self.enter_slowly(slot, wait),
         }
     }
@@ -69,13 +64,13 @@ impl Pager {
 
     /// Return the section of a reader whose mark is in the gate, or None if the store is closed.
     #[inline(always)]
-    fn inside(&self, slot: u32, word: u64) -> Option<ReadSection<'_>> {
+    fn inside(&self, slot: u32, marked: bool) -> Option<ReadSection<'_>> {
         // A closing thread sets `closed` and then waits for the marks of this process.
         if self.openness.is_closed() {
-            Gate::leave(self.shm.mark(slot));
+            self.shm.leave_gate(slot);
             return None;
         }
-        let watch = word & gate::TRANSACTION != 0 && !self.is_transaction_of(slot);
+        let watch = marked && !self.is_transaction_of(slot);
         Some(ReadSection::new(self, slot, Stay::Inside, watch))
     }
 
@@ -83,8 +78,7 @@ impl Pager {
     /// quickly.
     #[cold]
     fn read_beside(&self, slot: u32) -> Result<Option<ReadSection<'_>>> {
-        let mark = self.shm.mark(slot);
-        mark.store(gate::BESIDE, Ordering::SeqCst);
+        self.shm.enter_beside(slot);
         let mut section = ReadSection::new(self, slot, Stay::Beside, false);
         if self.openness.is_closed() {
             return Err(Error::Closed);
@@ -99,44 +93,41 @@ impl Pager {
     #[inline(always)]
     pub fn try_read(&self) -> Option<ReadSection<'_>> {
         let slot = self.known_slot()?;
-        let mark = self.shm.mark(slot);
-        if mark.load(Ordering::Relaxed) != 0 {
+        if self.shm.is_reading(slot) {
             return None;
         }
-        let word = self.shm.gate().try_enter(mark)?;
-        self.inside(slot, word)
+        let marked = self.shm.try_enter(slot)?;
+        self.inside(slot, marked)
     }
 
     /// Wait for the running writer. After `MAX_WAIT`, stop waiting and show the reader the committed state.
     #[cold]
     fn enter_slowly(&self, slot: u32, wait: &mut Wait<'_>) -> Result<ReadSection<'_>> {
-        let gate = self.shm.gate();
-        let mark = self.shm.mark(slot);
         if self.is_unreadable() {
             return Err(self.poisoned());
         }
         if self.writer_is_stopped() {
             self.recover_latch_if_owner_dead(self.latch().owner())?;
             if !self.latch().is_held_by(slot)
-                && gate.word.load(Ordering::SeqCst) & gate::RAISED != 0
+                && self.shm.is_gate_raised()
                 && let Some(section) = self.read_beside(slot)?
             {
                 return Ok(section);
             }
         }
         for _ in 0..2000 {
-            if gate.word.load(Ordering::Relaxed) & gate::RAISED == 0
-                && let Some(word) = gate.try_enter(mark)
+            if !self.shm.is_gate_raised()
+                && let Some(marked) = self.shm.try_enter(slot)
             {
-                return self.inside(slot, word).ok_or(Error::Closed);
+                return self.inside(slot, marked).ok_or(Error::Closed);
             }
             std::hint::spin_loop();
         }
         let begun = Instant::now();
-        let mut wait_loop = WaitLoop::new(wait, self.bound);
+        let mut wait_loop = WaitLoop::new(wait, self.bound());
         loop {
-            if let Some(word) = gate.try_enter(mark) {
-                return self.inside(slot, word).ok_or(Error::Closed);
+            if let Some(marked) = self.shm.try_enter(slot) {
+                return self.inside(slot, marked).ok_or(Error::Closed);
             }
             if self.is_unreadable() {
                 return Err(self.poisoned());
@@ -152,8 +143,8 @@ impl Pager {
                 return Ok(section);
             }
             let slice = slice?;
-            gate.sleep(gate::RAISED, slice);
-            if gate.word.load(Ordering::Relaxed) & gate::RAISED != 0 {
+            self.shm.sleep_at_gate(slice);
+            if self.shm.is_gate_raised() {
                 self.recover_latch_if_owner_dead(owner)?;
             }
         }
@@ -162,29 +153,33 @@ impl Pager {
     /// Enter as a writer, as a part of this thread's transaction if it has one.
     #[inline]
     pub fn write(&self, wait: &mut Wait<'_>) -> Result<WriteSection<'_>> {
-        if self.read_only {
+        if self.is_read_only() {
             return Err(Error::ReadOnly);
         }
         let slot = self.acting_slot()?;
-        if self.shm.mark(slot).load(Ordering::Relaxed) != 0 {
+        if self.shm.is_reading(slot) {
             return Err(section_is_open());
         }
         // Only the latch's owner raises the gate.
         let turn = self.latch_or_turn(slot, wait, || {
-            self.shm.gate().word.load(Ordering::Relaxed) & gate::RAISED != 0 && self.latch().is_held_by(slot)
+            self.shm.is_gate_raised() && self.latch().is_held_by(slot)
         })?;
         let took = turn.is_none();
-        if let Err(e) = self.raise_gate(slot) {
-            // If the files are gone, no wait can succeed.
-            let e = self.whole().err().unwrap_or(e);
-            if took {
-                self.latch().release();
+        let gate = match self.raise_gate(slot) {
+            Ok(gate) => gate,
+            Err(e) => {
+                // If the files are gone, no wait can succeed.
+                let e = self.whole().err().unwrap_or(e);
+                if took {
+                    self.latch().release();
+                }
+                return Err(e);
             }
-            return Err(e);
-        }
-        let transaction = self.shm.depth(slot).load(Ordering::Relaxed) > 0;
+        };
+        let transaction = self.shm.depth(slot) > 0;
         let mut section = WriteSection {
             read: ReadSection::new(self, slot, Stay::Writer, false),
+            gate,
             undo: self.shm.undo_len(),
             fresh_from: 0,
             deferred: Vec::new(),

@@ -11,16 +11,17 @@ use crate::ids::{Addr, ObjectId, PageNo, PhysicalPage};
 use crate::page::access::within_page;
 use crate::page::pager::Pager;
 use crate::page::section::read::{ReadSection, Stay};
+use crate::page::shared::header::gate::RaisedGate;
 use crate::page::shared::regions::free_pages::ABSENT;
 use crate::raw::failpoint::fail_point;
 use crate::raw::process;
 use std::ops::Deref;
-use std::sync::atomic::Ordering;
 
 /// A stay as the writer of one value.
 #[derive(Debug)]
 pub(crate) struct InPlaceSection<'p> {
     read: ReadSection<'p>,
+    gate: RaisedGate<'p>,
 }
 
 impl Pager {
@@ -29,10 +30,7 @@ impl Pager {
     #[inline(always)]
     pub(crate) fn try_in_place(&self) -> Option<InPlaceSection<'_>> {
         let slot = self.known_slot()?;
-        if self.helper.is_absent()
-            || self.read_only
-            || self.wants_commit()
-            || self.shm.mark(slot).load(Ordering::Relaxed) != 0
+        if self.helper.is_absent() || self.is_read_only() || self.wants_commit() || self.shm.is_reading(slot)
         {
             return None;
         }
@@ -43,11 +41,17 @@ impl Pager {
         // A closing thread sets `closed` under the latch. With the redo log on, every change goes through the log; it
         // is also turned on and off under the latch.
         let refused = self.openness.is_closed() || self.shm.poison() | self.shm.log_mode() != 0;
-        if refused || self.whole().is_err() || self.raise_gate(slot).is_err() {
+        let raised = if refused || self.whole().is_err() {
+            None
+        } else {
+            self.raise_gate(slot).ok()
+        };
+        let Some(gate) = raised else {
             latch.release_late(slot);
             return None;
-        }
+        };
         Some(InPlaceSection {
+            gate,
             read: ReadSection::new(self, slot, Stay::Writer, false),
         })
     }
@@ -110,7 +114,7 @@ impl InPlaceSection<'_> {
         if offset & 7 != 0 || page.0 >= self.read.limit {
             return None;
         }
-        let entry = self.read.pager.shm.entry(page.0).load(Ordering::Acquire);
+        let entry = self.read.pager.shm.entry(page.0);
         let writable = entry & ABSENT == 0 && entry >> 32 == self.read.pager.shm.live().epoch();
         writable.then_some((PhysicalPage(entry as u32), offset))
     }
@@ -119,13 +123,9 @@ impl InPlaceSection<'_> {
 impl Drop for InPlaceSection<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        let (gate, latch) = (self.read.pager.shm.gate(), self.read.pager.latch());
-        // Lower the gate, as at the end of a write section of a single operation. If nothing can be trusted, readers
-        // stay out.
-        if self.read.is_whole() || !self.read.pager.is_unreadable() {
-            gate.lower_without_wake(false);
-        }
-        latch.release();
-        gate.wake_waiters();
+        // As at the end of a write section of a single operation.
+        let lowered = self.gate.lower_late(false);
+        self.read.pager.latch().release();
+        drop(lowered);
     }
 }

@@ -19,12 +19,10 @@ use crate::page::section::read::{ReadSection, Stay};
 use crate::page::section::write::WriteSection;
 use crate::page::shared::layout::{LEASE_BUCKETS, LEASE_HOLDERS};
 use crate::page::shared::regions::leases::bucket;
-use crate::page::shared::users::slots::owner_word;
+use crate::page::shared::users::threads::owner_word;
 use crate::page::sync::leases::{LEASE, WANTED};
 use crate::page::sync::wait::{Wait, WaitLoop};
-use crate::raw::futex;
 use std::cell::RefCell;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long a change sleeps between two looks at what it waits for.
@@ -98,11 +96,7 @@ impl ReadSection<'_> {
 
     fn is_leased(&self, buckets: &[u16]) -> bool {
         let shm = &self.pager().shm;
-        (0..LEASE_HOLDERS).any(|holder| {
-            buckets
-                .iter()
-                .any(|b| shm.lease(holder, *b).word.load(Ordering::Relaxed) != 0)
-        })
+        (0..LEASE_HOLDERS).any(|holder| buckets.iter().any(|b| shm.lease(holder, *b).value() != 0))
     }
 
     fn keeps_writers_out(&self) -> bool {
@@ -163,7 +157,7 @@ impl WriteSection<'_> {
             let mut any = false;
             for bucket in buckets.clone() {
                 let lease = pager.shm.lease(holder, bucket);
-                if is_own && single && (lease.word.load(Ordering::Acquire) == 0 || note_touched(bucket)) {
+                if is_own && single && (lease.value() == 0 || note_touched(bucket)) {
                     continue;
                 }
                 let Some(seen) = lease.want() else {
@@ -194,7 +188,7 @@ impl Pager {
     /// all waits until they have expired, however short its time limit for locks is: a lease is not a lock.
     pub(crate) fn await_leases_outside(&self, wait: &mut Wait<'_>) -> Result<()> {
         let awaited = AWAITED.take();
-        let (given, bound) = (wait.timeout, self.bound.max(3 * LEASE));
+        let (given, bound) = (wait.timeout, self.bound().max(3 * LEASE));
         let never = wait.interrupted.is_none() && given.is_some_and(|time| time.is_zero());
         if !never {
             wait.timeout = given.map(|time| time.max(3 * LEASE));
@@ -208,8 +202,7 @@ impl Pager {
     fn await_leases(&self, awaited: &[Awaited], mut wait_loop: Option<WaitLoop<'_, '_>>) -> Result<()> {
         let mut snapshots: [Option<Snapshot>; LEASE_HOLDERS] = [None, None];
         for a in awaited {
-            let word = self.shm.lease(a.holder, a.bucket).word;
-            while word.load(Ordering::Acquire) == a.seen {
+            while self.shm.lease(a.holder, a.bucket).value() == a.seen {
                 let slice = match &mut wait_loop {
                     Some(wait_loop) => wait_loop.slice("the cache of a mount to be given up", || {
                         self.describe_lease_holder(a.holder)
@@ -224,18 +217,15 @@ impl Pager {
                     Some(snapshot) if snapshot.at.elapsed() > LEASE => self.expire_leases(a.holder, snapshot),
                     Some(_) => {}
                 }
-                futex::wait(
-                    self.shm.lease_futex(a.holder, a.bucket),
-                    a.seen as u32,
-                    slice.min(SLICE),
-                );
+                self.shm
+                    .sleep_on_lease(a.holder, a.bucket, a.seen, slice.min(SLICE));
             }
         }
         Ok(())
     }
 
     fn snapshot_of_leases(&self, holder: usize) -> Snapshot {
-        let word = |b| self.shm.lease(holder, b).word.load(Ordering::Acquire);
+        let word = |b| self.shm.lease(holder, b).value();
         Snapshot {
             words: (0..LEASE_BUCKETS as u16).map(word).collect(),
             at: Instant::now(),
@@ -255,7 +245,7 @@ impl Pager {
     fn end_lease_of(&self, holder: usize, bucket: u16, seen: u64) -> bool {
         let ended = self.shm.lease(holder, bucket).end(seen);
         if ended && seen & WANTED != 0 {
-            futex::wake(self.shm.lease_futex(holder, bucket), i32::MAX);
+            self.shm.wake_lease(holder, bucket);
         }
         ended
     }
@@ -275,7 +265,7 @@ impl Pager {
     /// Become a holder of leases. Return false if there are as many as there can be, or the opening cannot change the
     /// store.
     pub(crate) fn claim_leases(&self) -> Result<bool> {
-        if self.read_only || self.frozen.is_some() {
+        if self.is_read_only() || self.frozen.is_some() {
             return Ok(false);
         }
         self.slot()?;
@@ -301,7 +291,7 @@ impl Pager {
         };
         self.lease_holder.set(None);
         for b in 0..LEASE_BUCKETS as u16 {
-            let word = self.shm.lease(holder, b).word.load(Ordering::Acquire);
+            let word = self.shm.lease(holder, b).value();
             self.end_lease_of(holder, b, word);
         }
         let mine = owner_word(self.process(), self.generation());
@@ -333,7 +323,7 @@ impl Pager {
             return Vec::new();
         };
         (0..LEASE_BUCKETS as u16)
-            .map(|b| (b, self.shm.lease(holder, b).word.load(Ordering::Acquire)))
+            .map(|b| (b, self.shm.lease(holder, b).value()))
             .filter(|(_, word)| *word != 0)
             .collect()
     }
@@ -341,7 +331,7 @@ impl Pager {
     /// Return the word of a lease of this holder; 0: there is none.
     pub(crate) fn own_lease(&self, bucket: u16) -> u64 {
         let holder = self.lease_holder.get();
-        holder.map_or(0, |h| self.shm.lease(h, bucket).word.load(Ordering::SeqCst))
+        holder.map_or(0, |h| self.shm.lease(h, bucket).value())
     }
 
     /// Call this holder: leases are wanted.

@@ -1,13 +1,8 @@
 //! Cached lookups: recording and reading where a section found entries. The cache and its invariants:
-//! `pager::lookup_cache`.
+//! `pager::state::lookup_cache`.
 
 use crate::page::pager::Pager;
 use crate::page::section::read::ReadSection;
-use crate::page::shared::word::Word;
-use std::sync::atomic::Ordering;
-
-/// Changes whenever entries may have moved.
-const STRUCTURE: Word = Word::at(400);
 
 impl ReadSection<'_> {
     /// Return the number under which this section's lookups are cached; 0 if none may be used or recorded.
@@ -16,7 +11,7 @@ impl ReadSection<'_> {
         if self.restructured {
             0
         } else {
-            self.pager().shm.word(STRUCTURE).load(Ordering::Relaxed)
+            self.pager().shm.live().structure()
         }
     }
 
@@ -42,26 +37,15 @@ impl Pager {
     /// immediately.
     #[inline(always)]
     pub(crate) fn seems_cached(&self, about: [u64; 3]) -> bool {
-        let structure = || self.shm.word(STRUCTURE).load(Ordering::Relaxed);
         self.known_slot()
             .and_then(|slot| self.lookups.row(slot))
-            .is_some_and(|row| row.has(about, structure()))
+            .is_some_and(|row| row.has(about, self.structure_now()))
     }
 
     /// Return the number that a section would find now. It is called outside sections, so the result may be out of date
     /// immediately.
     #[inline(always)]
     pub(crate) fn structure_now(&self) -> u64 {
-        self.shm.word(STRUCTURE).load(Ordering::Relaxed)
-    }
-
-    /// Invalidate cached lookups: entries may move from now on. Called inside a write section or in recovery.
-    #[inline]
-    pub(crate) fn restructured(&self) {
-        let word = self.shm.word(STRUCTURE);
-        word.store(
-            word.load(Ordering::Relaxed).wrapping_add(1).max(1),
-            Ordering::Release,
-        );
+        self.shm.live().structure()
     }
 }

@@ -9,10 +9,8 @@ use crate::page::section::pinned::Pinned;
 use crate::page::shared::regions::dirty_set;
 use crate::page::shared::regions::free_pages::ABSENT;
 use crate::page::superblock as sb;
-use crate::page::sync::gate::Gate;
 use crate::raw::fault;
 use std::marker::PhantomData;
-use std::sync::atomic::Ordering;
 
 /// What keeps the bytes of a section from being changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,7 +44,7 @@ pub struct ReadSection<'p> {
 impl Drop for ReadSection<'_> {
     #[inline]
     fn drop(&mut self) {
-        Gate::leave(self.pager.shm.mark(self.slot));
+        self.pager.shm.leave_gate(self.slot);
         if !self.pins.is_empty() {
             self.give_pins_back();
         }
@@ -92,7 +90,7 @@ impl ReadSection<'_> {
         if page.0 >= self.limit {
             return Err(Error::corrupt(BEYOND, addr));
         }
-        match self.pager.shm.entry(page.0).load(Ordering::Acquire) {
+        match self.pager.shm.entry(page.0) {
             0 => self.pager.fill(page.0, || self.holds()),
             entry => Ok(entry),
         }
@@ -103,7 +101,7 @@ impl ReadSection<'_> {
     #[inline(always)]
     pub(crate) fn holds(&self) -> bool {
         match self.stay {
-            Stay::Inside => Gate::holds(self.pager.shm.mark(self.slot)),
+            Stay::Inside => self.pager.shm.reader_holds(self.slot),
             Stay::Beside => self.committed.as_ref().is_some_and(|c| c.holds()),
             Stay::Writer => true,
         }
@@ -217,7 +215,7 @@ impl Pages for ReadSection<'_> {
 
     #[inline]
     fn hash_seed(&self) -> u64 {
-        self.pager.seed
+        self.pager.seed()
     }
 
     #[inline]

@@ -8,7 +8,6 @@ use crate::page::section::write::WriteSection;
 use crate::page::superblock as sb;
 use crate::page::sync::wait::Wait;
 use crate::raw::failpoint::fail_point;
-use std::sync::atomic::Ordering;
 
 /// Number of pages released in one section, and number examined; both may be exceeded by a few hundred.
 const MOST_RELEASED: u64 = 4096;
@@ -48,7 +47,7 @@ impl WriteSection<'_> {
                 return;
             }
             fail_point!("retired.release");
-            let entry = pager.shm.entry(page.0).load(Ordering::Acquire);
+            let entry = pager.shm.entry(page.0);
             if pager.release(page.0, entry).is_err() {
                 return;
             }

@@ -20,14 +20,14 @@
 use crate::error::{Error, Result};
 use crate::ids::{Actor, Addr, Obj, ObjectId, PAGE_SIZE, PageNo, PhysicalPage};
 use crate::page::access::{Notice, Pages, PagesMut, Savepoint, within_page};
-use crate::page::pager::transaction::Turn;
+use crate::page::pager::state::transaction::Turn;
 use crate::page::section::read::ReadSection;
 use crate::page::section::touched::Touched;
+use crate::page::shared::header::gate::RaisedGate;
 use crate::page::shared::layout;
 use crate::page::shared::regions::dirty_set;
 use crate::page::shared::regions::free_pages::ABSENT;
 use crate::page::superblock as sb;
-use crate::page::sync::gate;
 use crate::raw::failpoint::fail_point;
 use crate::raw::process;
 use std::sync::atomic::{Ordering, fence};
@@ -36,6 +36,7 @@ use std::sync::atomic::{Ordering, fence};
 #[derive(Debug)]
 pub struct WriteSection<'p> {
     pub(in crate::page) read: ReadSection<'p>,
+    pub(super) gate: RaisedGate<'p>,
     /// Length of the undo log when the section began.
     pub(super) undo: u64,
     /// Logical pages from this number on were allocated in this section.
@@ -101,7 +102,7 @@ impl WriteSection<'_> {
         let pager = self.read.pager;
         self.done = true;
         if self.read.restructured {
-            pager.restructured();
+            pager.shm.live().restructured();
         }
         if self.transaction {
             if let Some(kept) = pager.transactions.blocks().frees() {
@@ -130,8 +131,8 @@ impl WriteSection<'_> {
         let pager = self.read.pager;
         debug_assert!(self.deferred.is_empty(), "commit with frees not applied");
         self.done = true;
-        pager.restructured();
-        pager.shm.depth(self.read.slot).store(0, Ordering::Relaxed);
+        pager.shm.live().restructured();
+        pager.shm.set_depth(self.read.slot, 0);
         pager.forget_transaction();
         fail_point!("transaction.commit");
         if pager.shm.log_mode() != 0 {
@@ -141,7 +142,7 @@ impl WriteSection<'_> {
         }
         fail_point!("transaction.done");
         dirty_set::clear(&pager.shm);
-        pager.shm.gate().word.store(gate::RAISED, Ordering::Relaxed);
+        self.gate.clear_marked();
         pager.shm.live().count_change();
         if pager.shm.ring().has_staged() {
             self.publish_notices();
@@ -203,22 +204,23 @@ impl<'p> std::ops::Deref for WriteSection<'p> {
 impl Drop for WriteSection<'_> {
     fn drop(&mut self) {
         let pager = self.read.pager;
-        let (gate, latch) = (pager.shm.gate(), pager.latch());
         if self.announced && !self.done && !self.transaction {
             self.discard_notices();
         }
-        if self.done || pager.undo_or_poison(self.undo) {
-            // A single operation holds the latch alone: no transaction is open.
-            gate.lower_without_wake((self.transaction || !self.owned) && pager.marked());
+        if !self.done {
+            pager.undo_or_poison(self.undo);
         }
+        // A single operation holds the latch alone: no transaction is open.
+        let marked = (self.transaction || !self.owned) && pager.shm.is_gate_marked();
+        let lowered = self.gate.lower_late(marked);
         // One full barrier serves both words (releasing the latch is one). A sleeper counts itself before it checks the
         // words, so either it sees them changed or it is counted here.
         if self.owned {
-            latch.release();
+            pager.latch().release();
         } else {
             fence(Ordering::SeqCst);
         }
-        gate.wake_waiters();
+        drop(lowered);
         if self.publishes {
             pager.wake_feeds();
         }
@@ -234,7 +236,7 @@ impl Pages for WriteSection<'_> {
 
     #[inline]
     fn hash_seed(&self) -> u64 {
-        self.read.pager.seed
+        self.read.pager.seed()
     }
 
     #[inline]
@@ -412,15 +414,13 @@ impl PagesMut for WriteSection<'_> {
 
     fn changing(&mut self, obj: Obj, key: Option<u64>) -> Result<()> {
         let pager = self.read.pager;
-        if let Some(hooks) = pager.hooks.get() {
+        if let Some(hooks) = pager.hooks() {
             hooks.check_change(pager, self.read.slot, self.actor, obj, key)?;
         }
         self.look_for_leases(obj.id, key)?;
         if self.transaction {
             dirty_set::insert(&pager.shm, obj.id);
-            let gate = pager.shm.gate();
-            gate.word
-                .store(gate::RAISED | gate::TRANSACTION, Ordering::SeqCst);
+            self.gate.set_marked();
         }
         Ok(())
     }
@@ -449,10 +449,7 @@ impl PagesMut for WriteSection<'_> {
     fn yield_to_readers(&mut self) -> Result<()> {
         // The caller promises that this operation has changed nothing a reader can reach. Earlier operations of a
         // transaction have marked what they changed.
-        let pager = self.read.pager;
-        pager.shm.gate().lower(pager.marked());
-        std::thread::yield_now();
-        pager.raise_gate(self.read.slot)?;
+        self.read.pager.let_readers_in(&mut self.gate, self.read.slot)?;
         self.look_again_for_leases()
     }
 

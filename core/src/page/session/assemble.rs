@@ -1,83 +1,29 @@
 //! Assembling an opening from its parts, and taking its process slot.
 
 use crate::error::Result;
-use crate::page::pager::frozen::Frozen;
-use crate::page::pager::leases::LeaseHolder;
-use crate::page::pager::lookup_cache::LookupCache;
-use crate::page::pager::membership::Membership;
-use crate::page::pager::openness::Openness;
-use crate::page::pager::redo::Redo;
-use crate::page::pager::transaction::Transactions;
-use crate::page::pager::undo_index::KeptIndex;
-use crate::page::pager::watches::Watches;
-use crate::page::pager::{Hooks, Pager};
+use crate::page::pager::compose::{Parts, Wants};
+use crate::page::pager::{Above, Hooks, Pager};
 use crate::page::session::settings::Settings;
-use crate::page::shared::shm::Shm;
-use crate::page::shared::users::pins::Pins;
-use crate::page::shared::users::probe::Probe;
-use crate::page::shared::users::slots::{self, Registration};
-use crate::raw::held::Held;
-use crate::raw::map::Map;
-use crate::raw::process::{self, Unshared};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use crate::page::shared::users::slots;
+use std::sync::Arc;
 
-/// The parts of an opening.
-pub(in crate::page) struct Parts {
-    pub(in crate::page) shm: Shm,
-    pub(in crate::page) map: Map,
-    pub(in crate::page) file: Arc<Held>,
-    pub(in crate::page) path: PathBuf,
-    pub(in crate::page) seed: u64,
-    /// Shows processes with another lock file that the store is in use.
-    pub(in crate::page) mark: Unshared,
-    /// Holds the presence byte and the slot byte.
-    pub(in crate::page) registered: Unshared,
-    /// Shows that the sidecar is in use.
-    pub(in crate::page) side: Unshared,
-    pub(in crate::page) probe: Unshared,
-    pub(in crate::page) frozen: Option<Frozen>,
-}
+/// What the wings below have done by this one and the others.
+const ABOVE: Above = Above {
+    recover_process: Pager::recover_process,
+    thread_ends: Pager::thread_ends,
+    follow: Pager::follow,
+    help: Pager::help,
+};
 
 impl Pager {
     pub(super) fn put_together(parts: Parts, settings: &Settings, hooks: Box<dyn Hooks>) -> Arc<Pager> {
-        static SERIAL: AtomicU64 = AtomicU64::new(1);
-        let registration = Registration {
-            mark: parts.mark,
-            file: parts.registered,
-            side: parts.side,
-            process: 0,
-            generation: 0,
-            requirements: settings.requirements(),
-            forks: process::watch_forks(),
-        };
-        let pager = Arc::new_cyclic(|me| Pager {
-            map: parts.map,
-            seed: parts.seed,
-            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
-            me: me.clone(),
+        let wants = Wants {
             read_only: settings.read_only,
-            frozen: parts.frozen,
             bound: settings.bound,
-            membership: Membership::new(registration, Probe::new(parts.probe)),
-            pins: Pins::default(),
-            lookups: LookupCache::default(),
-            lease_holder: LeaseHolder::default(),
-            kept_index: KeptIndex::default(),
-            transactions: Transactions::default(),
-            helper: crate::page::pager::helper::Helper::default(),
-            watches: Watches::default(),
-            redo: Redo::new(settings.durability > 1 && !settings.read_only),
-            hooks: OnceLock::new(),
-            openness: Openness::default(),
-            _open: crate::page::sync::deadlock::OpenStore::new(),
-            shm: parts.shm,
-            file: parts.file,
-            path: parts.path,
-        });
-        pager.set_hooks(hooks);
-        pager
+            requirements: settings.requirements(),
+            commit: settings.durability > 1 && !settings.read_only,
+        };
+        Pager::compose(parts, wants, hooks, ABOVE)
     }
 
     /// Take a process slot.

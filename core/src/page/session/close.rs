@@ -19,12 +19,11 @@ use crate::error::{Error, Result};
 use crate::page::pager::Pager;
 use crate::page::shared::header::next_checkpoint::IDLE;
 use crate::page::shared::users::slots::{self, BYTE_CLOSING, BYTE_PRESENCE};
-use crate::page::sync::gate;
 use crate::page::sync::wait::Wait;
 use crate::raw::failpoint::fail_point;
-use crate::raw::file::{self, Ofd};
-use crate::raw::held;
-use std::sync::atomic::Ordering;
+use crate::raw::files::file;
+use crate::raw::files::file::Ofd;
+use crate::raw::files::held;
 use std::time::{Duration, Instant};
 
 /// How long closing waits for a transaction of another process, which may be stopped.
@@ -38,13 +37,13 @@ impl Pager {
     /// for transactions of this process's other threads; returns `Error::Timeout` if one outlasts the bound, and the
     /// store stays open.
     pub fn close(&self) -> Result<()> {
-        self.close_within(self.bound)
+        self.close_within(self.bound())
     }
 
     /// As `close`, for a store with no remaining handle. A transaction that is still open was abandoned. It ends, once
     /// the pager is dropped, as if this process had died.
     pub fn close_dropped(&self) -> Result<()> {
-        self.close_within(self.bound.min(Duration::from_millis(500)))
+        self.close_within(self.bound().min(Duration::from_millis(500)))
     }
 
     fn close_within(&self, bound: Duration) -> Result<()> {
@@ -58,16 +57,8 @@ impl Pager {
             return done.and(self.give_back());
         }
         self.resume_helper();
+        self.stand_in_for_helper(false);
         done
-    }
-
-    /// Return an error if the store was closed. Called after words of the sidecar were used without a section.
-    #[inline]
-    pub(crate) fn check_open(&self) -> Result<()> {
-        if self.openness.is_closed() {
-            return Err(Error::Closed);
-        }
-        Ok(())
     }
 
     /// Release descriptors and mappings of a closed store. It can be repeated.
@@ -99,11 +90,9 @@ impl Pager {
     fn is_inside(&self) -> bool {
         let process = self.membership.word();
         let writes = self.latch().owner().is_some_and(|owner| owner.is_of(process))
-            && self.shm.gate().word.load(Ordering::SeqCst) & gate::RAISED != 0
+            && self.shm.is_gate_raised()
             && !self.is_unreadable();
-        writes
-            || (0..self.shm.thread_slots())
-                .any(|s| self.is_mine(s) && self.shm.mark(s).load(Ordering::SeqCst) != 0)
+        writes || (0..self.shm.thread_slots()).any(|s| self.is_mine(s) && self.shm.is_slot_reading(s))
     }
 
     /// Close as the only closing thread, with this process's helper stopped.
@@ -127,7 +116,7 @@ impl Pager {
         let Ok(slot) = self.slot() else {
             return self.abandon();
         };
-        if self.shm.mark(slot).load(Ordering::Relaxed) != 0 {
+        if self.shm.is_reading(slot) {
             return Err(Error::invalid("a section of this store is open on this thread"));
         }
         if !self.latch_to_close(slot, bound)? {
@@ -143,7 +132,7 @@ impl Pager {
             drop(reg);
             std::thread::sleep(Duration::from_micros(200));
         };
-        let may = !self.read_only && self.shm.poison() == 0 && !damaged;
+        let may = !self.is_read_only() && self.shm.poison() == 0 && !damaged;
         let done = if last && may {
             let _ = self.end_log();
             self.checkpoint(&mut Wait::default())
@@ -183,7 +172,7 @@ impl Pager {
     /// Return an error if the program has closed the descriptors that show this process's presence.
     fn is_registered(&self) -> Result<()> {
         let reg = self.membership.registration();
-        let what = format!("{}: the store cannot be closed in order", self.path.display());
+        let what = format!("{}: the store cannot be closed in order", self.path().display());
         [&reg.mark, &reg.file, &reg.side]
             .into_iter()
             .try_for_each(|file| held::ours(file, &what).map(|_| ()))
@@ -289,7 +278,7 @@ impl Pager {
         done?;
         self.forget_slot();
         let reg = self.membership.registration();
-        self.shm.slot_owner(slot).store(0, Ordering::SeqCst);
+        self.shm.free_thread_slot(slot);
         slots::free_process_slot(&self.shm, reg.process as usize);
         slots::give_back_byte(&reg.file, reg.process as usize)
     }
@@ -305,7 +294,7 @@ impl Pager {
         self.let_leader_finish();
         let deadline = Instant::now() + bound;
         for s in mine() {
-            while self.shm.mark(s).load(Ordering::SeqCst) != 0 {
+            while self.shm.is_slot_reading(s) {
                 if Instant::now() > deadline {
                     let holder = "another thread of this process";
                     return Err(Error::timeout("a reader to leave the store", bound, holder));
@@ -313,13 +302,13 @@ impl Pager {
                 std::thread::sleep(Duration::from_micros(50));
             }
         }
-        if let Some(hooks) = self.hooks.get() {
+        if let Some(hooks) = self.hooks() {
             hooks.process_died(self, p as u16, generation)?;
         }
         for s in mine() {
-            self.leave_checkpoint(s);
+            self.shm.leave_checkpoint(s);
             if s != slot {
-                self.shm.slot_owner(s).store(0, Ordering::SeqCst);
+                self.shm.free_thread_slot(s);
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use crate::page::format::meta::{FIRST_PAGES, Link, Meta, Origin};
 use crate::page::pager::Pager;
 use crate::page::superblock as sb;
 use crate::page::sync::wait::Wait;
-use crate::raw::file::{self};
+use crate::raw::files::file;
 use crate::raw::process::{self};
 use std::fs::File;
 use std::path::Path;
@@ -30,7 +30,7 @@ impl Pager {
     pub(super) fn check_superblock(&self) -> Result<()> {
         if self.shm.live().logical() == 0 {
             return Err(Error::NotAStore {
-                path: self.path.clone(),
+                path: self.path().to_path_buf(),
                 why: "it was never completed; open it for writing once".to_owned(),
             });
         }

@@ -15,28 +15,20 @@
 use crate::error::{Error, Result, refused};
 use crate::ids::PAGE_SIZE;
 use crate::page::format::newest::newest_meta;
-use crate::page::format::page_table::{Entry, Tree};
+use crate::page::format::page_table::Tree;
 use crate::page::pager::Pager;
-use crate::page::pager::follow::Follow;
+use crate::page::pager::copies::COPIES_OF;
+use crate::page::pager::state::follow::Follow;
 use crate::page::shared::layout;
 use crate::page::shared::shm::Shm;
 use crate::page::sync::wait::Wait;
-use crate::raw::held::{self, Using};
-use crate::raw::{file, process};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use crate::raw::files::held;
+use crate::raw::process;
+use std::os::unix::fs::MetadataExt;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-const COPIES_OF: &str = "cannot keep copies of the store in memory";
-/// Number of bytes of copies that are kept.
-const COPIES: u64 = if cfg!(feature = "testing") {
-    4 << 20
-} else {
-    256 << 20
-};
-/// Number of copies after which their size is checked.
-const LOOK: u64 = 256;
 /// How often the file's name is checked, in nanoseconds.
 const NAME: u64 = 100_000_000;
 /// How long a meta page may be found torn, as it briefly is while it is written.
@@ -57,17 +49,13 @@ impl Shm {
 }
 
 impl Pager {
-    pub(in crate::page) fn following(&self) -> Option<&Follow> {
-        self.frozen.as_ref()?.follow.as_ref()
-    }
-
     /// Before a section: move to the newest checkpoint. Do nothing if this opening does not follow, or if its thread is
     /// in a section.
     pub(in crate::page) fn follow(&self, slot: u32) -> Result<()> {
         let Some(follow) = self.following() else {
             return Ok(());
         };
-        if self.shm.mark(slot).load(Ordering::Relaxed) != 0 {
+        if self.shm.is_reading(slot) {
             return Ok(());
         }
         let now = process::coarse_now();
@@ -81,7 +69,7 @@ impl Pager {
                 == 0
             {
                 return Err(refused(
-                    &self.path,
+                    self.path(),
                     "the file was removed, or another has taken its place; open that one",
                 ));
             }
@@ -92,7 +80,7 @@ impl Pager {
         if current() {
             return Ok(());
         }
-        let took = self.take_latch(slot, &mut Wait::at_most(self.bound))?;
+        let took = self.take_latch(slot, &mut Wait::at_most(self.bound()))?;
         let done = if current() {
             Ok(())
         } else {
@@ -102,10 +90,6 @@ impl Pager {
             self.latch().release();
         }
         done
-    }
-
-    fn store_file(&self) -> Result<Using<'_>> {
-        held::ours(&self.file, "cannot read the store file")
     }
 
     fn follow_next(&self, follow: &Follow, slot: u32) -> Result<()> {
@@ -118,9 +102,9 @@ impl Pager {
         let mut copied = follow.copied.lock().unwrap_or_else(PoisonError::into_inner);
         let store = self.store_file()?;
         let memory = held::ours(&*follow.memory, COPIES_OF)?;
-        let deadline = Instant::now() + TORN.min(self.bound);
+        let deadline = Instant::now() + TORN.min(self.bound());
         let (meta, len) = loop {
-            match newest_meta(&store, &self.path) {
+            match newest_meta(&store, self.path()) {
                 Ok((meta, _)) => {
                     let len = store.metadata().map_err(|e| Error::io("fstat", e))?.len();
                     break (meta, len);
@@ -142,62 +126,9 @@ impl Pager {
         let numbers = (meta.logical, meta.next_id);
         self.shm
             .show_checkpoint(meta.checkpoint, meta.tree(), pages, numbers);
-        self.restructured();
+        self.shm.live().restructured();
         self.shm.live().invalidate_caches();
         self.shm.last_checkpoint().set_number(meta.checkpoint);
         Ok(())
-    }
-
-    /// Copy a page to memory and compare it with its checksum. Called in a section.
-    #[cold]
-    pub(in crate::page) fn keep_copy(&self, follow: &Follow, entry: Entry, what: &'static str) -> Result<()> {
-        let mut copied = follow.copied.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = u64::from(entry.physical) * PAGE_SIZE as u64;
-        let mut page = [0; PAGE_SIZE];
-        let memory = held::ours(&*follow.memory, COPIES_OF)?;
-        let read = self.store_file()?.read_exact_at(&mut page, at);
-        if read.is_err() || !entry.fits(&page) {
-            self.unless_replaced(())?;
-            return match read {
-                Err(e) => Err(Error::io(
-                    format!("{}: cannot read byte {at}", self.path.display()),
-                    e,
-                )),
-                Ok(()) => Err(Error::Corrupt { what, at }),
-            };
-        }
-        file::write_new(&memory, &page, at, "copies of the store in memory")?;
-        *copied += 1;
-        if copied.is_multiple_of(LOOK) && memory.metadata().is_ok_and(|m| m.blocks() * 512 > COPIES) {
-            follow.full.store(1, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    /// Return `done`, or an error if writers may have reused pages of the checkpoint that this opening shows. Called
-    /// after reading.
-    pub(crate) fn unless_replaced<R>(&self, done: R) -> Result<R> {
-        if let Some(follow) = self.following() {
-            let shown = self.shm.last_checkpoint().number();
-            if follow.number((shown % 2) as usize) != shown {
-                return Err(Error::Stale);
-            }
-        }
-        Ok(done)
-    }
-
-    /// For reads of the newest checkpoint that bypass the copies: report apparent damage as stale if writers have made
-    /// a newer checkpoint.
-    pub(crate) fn unless_stale<R>(&self, done: Result<R>) -> Result<R> {
-        match done {
-            Err(e @ (Error::Corrupt { .. } | Error::Io { .. })) => match self.unless_replaced(()) {
-                Ok(()) => Err(e),
-                Err(_) => Err(refused(
-                    &self.path,
-                    "writers have replaced the checkpoint while it was read; try again, or read a snapshot",
-                )),
-            },
-            done => done,
-        }
     }
 }

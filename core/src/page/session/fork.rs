@@ -14,18 +14,18 @@
 //!    first operation, as after any fork that no handler saw (`Pager::registration`).
 
 use crate::page::pager::Pager;
-use crate::page::pager::helper::State;
-use crate::page::pager::redo::HeldLog;
+use crate::page::pager::state::helper::State;
+use crate::page::pager::state::redo::HeldLog;
 use crate::page::shared::users::lock_file;
-use crate::page::shared::users::slots::{self, BYTE_PRESENCE, P, Registration};
+use crate::page::shared::users::slots::{self, BYTE_PRESENCE, Registration};
 use crate::page::shared::users::{pins, probe};
 use crate::page::sync::wait::{FORK_WAIT, Wait, lock_soon};
-use crate::raw::file::{self, Ofd};
+use crate::raw::files::file;
+use crate::raw::files::file::Ofd;
 use crate::raw::map::Windows;
 use crate::raw::process::{self, Unshared};
 use std::cell::RefCell;
 use std::fs::File;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
 
 static OPEN: Mutex<Vec<Weak<Pager>>> = Mutex::new(Vec::new());
@@ -37,7 +37,7 @@ const MANY: usize = 32;
 struct Held {
     registration: MutexGuard<'static, Registration>,
     _pins: MutexGuard<'static, pins::Local>,
-    blocks: MutexGuard<'static, crate::page::pager::blocks::Blocks>,
+    blocks: MutexGuard<'static, crate::page::pager::state::blocks::Blocks>,
     probe: MutexGuard<'static, probe::Held>,
     _log: HeldLog<'static>,
     helper: MutexGuard<'static, State>,
@@ -123,10 +123,7 @@ extern "C" fn after_in_child() {
             generation,
         }) = held.child.take()
         {
-            held.pager
-                .shm
-                .process_word(process as usize, P::Pid)
-                .store(process::named_pid(), Ordering::Relaxed);
+            held.pager.shm.name_process(process as usize);
             held.pager.membership.set_slot(process, generation);
             let requirements = held.registration.requirements;
             *held.registration = Registration {

@@ -15,16 +15,16 @@ use crate::page::format::catalogue::{self, Snapshot};
 use crate::page::format::claim::{claim_listed, no_snapshot};
 use crate::page::format::meta::Meta;
 use crate::page::format::newest::{file_length, newest_meta};
-use crate::page::format::page_table::Tree;
-use crate::page::pager::follow::Follow;
-use crate::page::pager::frozen::Frozen;
+use crate::page::pager::compose::Parts;
+use crate::page::pager::state::follow::Follow;
+use crate::page::pager::state::frozen::Frozen;
 use crate::page::pager::{Hooks, Pager};
-use crate::page::session::{assemble::Parts, settings::Settings};
+use crate::page::session::settings::Settings;
 use crate::page::shared::header::identity::Identity;
 use crate::page::shared::layout;
 use crate::page::shared::shm::Shm;
-use crate::raw::file;
-use crate::raw::held::Held;
+use crate::raw::files::file;
+use crate::raw::files::held::Held;
 use crate::raw::map::Map;
 use crate::raw::process::Unshared;
 use std::fs::File;
@@ -32,24 +32,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 impl Pager {
-    /// Return whether the opening reads one checkpoint only.
-    #[must_use]
-    pub fn is_frozen(&self) -> bool {
-        self.frozen.is_some()
-    }
-
-    /// Return the page table that the opening shows.
-    pub(crate) fn frozen_tree(&self, frozen: &Frozen) -> Tree {
-        let (root, height) = self.root();
-        frozen.snapshot.as_ref().map_or(Tree { root, height }, |s| s.tree)
-    }
-
-    /// Return the snapshot this is an opening of.
-    #[must_use]
-    pub fn snapshot(&self) -> Option<&Snapshot> {
-        self.frozen.as_ref().and_then(|f| f.snapshot.as_ref())
-    }
-
     /// Open a snapshot, or without a name the newest checkpoint.
     pub(crate) fn open_frozen(
         path: PathBuf,

@@ -12,7 +12,7 @@ use crate::page::shared::layout;
 use crate::page::shared::shm::Shm;
 use crate::page::shared::shm::is_sidecar;
 use crate::page::shared::word::{Word, Words};
-use crate::raw::file;
+use crate::raw::files::file;
 use std::fs::File;
 
 /// Return whether a sidecar has this layout and belongs to this store.

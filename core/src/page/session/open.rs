@@ -8,8 +8,8 @@ use crate::error::{Error, Result, is_forbidden, open_error, refused};
 use crate::ids::PAGE_SIZE;
 use crate::page::format::meta::Meta;
 use crate::page::format::newest::{file_length, is_blank, newest_meta, not_a_store};
+use crate::page::pager::compose::Parts;
 use crate::page::pager::{Hooks, Pager};
-use crate::page::session::assemble::Parts;
 use crate::page::session::create::create_store;
 use crate::page::session::settings::Settings;
 use crate::page::session::sidecar::open_sidecar;
@@ -18,8 +18,9 @@ use crate::page::shared::paths::lock_path;
 use crate::page::shared::users::lock_file;
 use crate::page::shared::users::slots::BYTE_PRESENCE;
 use crate::page::sync::wait::Wait;
-use crate::raw::file::{self, Ofd};
-use crate::raw::held::Held;
+use crate::raw::files::file;
+use crate::raw::files::file::Ofd;
+use crate::raw::files::held::Held;
 use crate::raw::map::Map;
 use crate::raw::process::{self, Unshared};
 use std::fs::{File, OpenOptions};
@@ -167,13 +168,13 @@ impl Pager {
         let recovered = alone && pager.inherit(&meta, meta_sum)?;
         let others_want = pager.shm.shortest_max_age();
         pager.register()?;
-        if recovered && !pager.read_only {
+        if recovered && !pager.is_read_only() {
             pager.find_free_pages();
         }
         let mut replayed = false;
         if alone {
             replayed = pager.replay_log(&meta)?;
-            if !pager.read_only && meta.logical == 0 {
+            if !pager.is_read_only() && meta.logical == 0 {
                 pager.create_superblock()?;
             }
             let reg = pager.membership.registration();
@@ -185,15 +186,15 @@ impl Pager {
         pager
             .check_superblock()
             .map_err(|e| pager.with_kept_checkpoint(e))?;
-        if replayed && !pager.read_only {
+        if replayed && !pager.is_read_only() {
             // Make the replayed state durable so that it is not replayed again. If this fails, the next sync reports
             // the error.
             let _ = pager.checkpoint(&mut Wait::default());
         }
-        if alone && !pager.read_only && !settings.examines {
+        if alone && !pager.is_read_only() && !settings.examines {
             pager.replace_torn_meta(&meta)?;
         }
-        crate::page::session::fork::watch(&pager.me);
+        crate::page::session::fork::watch(pager.weak());
         pager.start_helper_if_due(others_want);
         Ok(pager)
     }
@@ -208,7 +209,7 @@ impl Pager {
         log::warn!(
             "{}: meta page {} is not valid (a power failure cut a checkpoint short, or the page was damaged); the \
              store opens at checkpoint {}, and the next checkpoint writes the page again",
-            self.path.display(),
+            self.path().display(),
             (newest.checkpoint + 1) % 2,
             newest.checkpoint
         );

@@ -10,8 +10,12 @@ use crate::page::shared::layout::{
     TABLE, in_file, next_sizes, region_name,
 };
 use crate::page::shared::word::{Word, Words};
-use crate::raw::file::{self, Ofd};
-use crate::raw::held::{self, Descriptor, Held, Using};
+use crate::raw::files::file;
+use crate::raw::files::file::Ofd;
+use crate::raw::files::held;
+use crate::raw::files::held::Descriptor;
+use crate::raw::files::held::Held;
+use crate::raw::files::held::Using;
 use crate::raw::map::{Map, Windows};
 use std::fs::File;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -192,7 +196,7 @@ impl Shm {
 
     /// Return a word of a fixed region.
     #[inline]
-    pub(in crate::page) fn fixed_word(&self, at: usize) -> &AtomicU64 {
+    pub(super) fn fixed_word(&self, at: usize) -> &AtomicU64 {
         self.map.word(at)
     }
 
@@ -234,7 +238,7 @@ impl Shm {
 
     /// Return a word of a dirty list.
     #[inline]
-    pub(crate) fn list_cell(&self, list: usize, offset: usize) -> &AtomicU64 {
+    pub(super) fn list_cell(&self, list: usize, offset: usize) -> &AtomicU64 {
         match list {
             0 => self.cell::<LISTS>(offset),
             1 => self.cell::<{ LISTS + LIST_STEP }>(offset),
@@ -243,7 +247,7 @@ impl Shm {
     }
 
     /// Return the first words of a process's pin table.
-    pub(crate) fn pin_table(&self, process: usize, count: usize) -> &[AtomicU64] {
+    pub(super) fn pin_table(&self, process: usize, count: usize) -> &[AtomicU64] {
         const {
             assert!(
                 Parts::of(PINS).len.is_multiple_of(PINS_SIZE),
@@ -252,12 +256,6 @@ impl Shm {
         };
         let at = const { Parts::of(PINS) }.place(process * PINS_SIZE);
         self.map.words(at, count.min(PINS_SIZE / 8))
-    }
-
-    /// Return the live page table's entry of a logical page. The page is below the number of logical pages.
-    #[inline]
-    pub(crate) fn entry(&self, page: u64) -> &AtomicU64 {
-        self.cell::<TABLE>(page as usize * 8)
     }
 
     /// Empty the live table, and make room for one of `logical` logical pages. For a sidecar in memory, with no section

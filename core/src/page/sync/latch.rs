@@ -116,6 +116,18 @@ impl Latch<'_> {
         self.word.load(Ordering::Acquire) == self.mine(slot)
     }
 
+    /// Return the waiter that it is reserved for, as an owner word; 0: none.
+    pub(crate) fn turn(&self) -> u64 {
+        self.turn.load(Ordering::SeqCst)
+    }
+
+    /// Reserve it for `new` instead of `old`. Return false if it is reserved for another one by now.
+    pub(crate) fn replace_turn(&self, old: u64, new: u64) -> bool {
+        self.turn
+            .compare_exchange(old, new, Ordering::SeqCst, Ordering::Relaxed)
+            .is_ok()
+    }
+
     /// Take it, spinning for a few microseconds.
     pub(crate) fn spin(&self, slot: u32) -> bool {
         for i in 0..SPINS {

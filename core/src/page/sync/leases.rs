@@ -35,6 +35,11 @@ pub(crate) struct Lease<'a> {
 }
 
 impl Lease<'_> {
+    /// Return its word: 0, or its stamp and whether a change waits for it.
+    pub(crate) fn value(&self) -> u64 {
+        self.word.load(Ordering::SeqCst)
+    }
+
     /// Grant the lease, or use it again if its stamp is at least `fresh`. Return its stamp, which is even; None if a
     /// change waits for it. The stamps are the holder's own times of expiry.
     pub(crate) fn grant(&self, stamp: u64, fresh: u64) -> Option<u64> {

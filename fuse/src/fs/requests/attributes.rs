@@ -4,9 +4,12 @@ use crate::fs::context::Ctx;
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{Place, Slot, Spot};
 use crate::fs::known::leases::Held;
-use crate::fs::tree::attributes::{Attr, Changes, NodeKind};
 use crate::fs::tree::filesystem::Fs;
-use crate::fs::tree::records::{Subject, nanoseconds};
+use crate::fs::tree::metadata::attributes::Attr;
+use crate::fs::tree::metadata::attributes::Changes;
+use crate::fs::tree::metadata::attributes::NodeKind;
+use crate::fs::tree::metadata::records::Subject;
+use crate::fs::tree::metadata::records::nanoseconds;
 use persist_core::store::door::LeaseBucket;
 use persist_core::store::{Value, Writer};
 

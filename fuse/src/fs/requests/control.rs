@@ -11,9 +11,10 @@ use crate::fs::context::Ctx;
 use crate::fs::error::{FsResult, errno};
 use crate::fs::known::inodes::{Control, Place, ROOT};
 use crate::fs::text::names;
-use crate::fs::tree::attributes::{Attr, NodeKind};
 use crate::fs::tree::filesystem::Fs;
 use crate::fs::tree::find::Found;
+use crate::fs::tree::metadata::attributes::Attr;
+use crate::fs::tree::metadata::attributes::NodeKind;
 use crate::kernel::sys;
 
 /// The entries of a control directory.

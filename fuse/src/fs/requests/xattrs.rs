@@ -21,7 +21,7 @@ use crate::fs::text::names;
 use crate::fs::text::record::Record;
 use crate::fs::text::scalars::{self, Scalar, Ty};
 use crate::fs::tree::filesystem::Fs;
-use crate::fs::tree::records::Subject;
+use crate::fs::tree::metadata::records::Subject;
 use crate::fs::tree::values::owned_key;
 use persist_core::store::{Kind, Obj, Reader, Step, Value, Writer};
 

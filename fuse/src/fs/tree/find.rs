@@ -4,7 +4,6 @@
 //!    means is found in the section that uses it (`spot_of`).
 //! 2. A container is a directory at its home and a symlink everywhere else.
 
-use super::attributes::{Attr, NodeKind};
 use super::filesystem::Fs;
 use super::values::owned_key;
 use crate::fs::context::{Ctx, lock};
@@ -14,6 +13,8 @@ use crate::fs::known::leases::{Covered, Held};
 use crate::fs::text::keys::OwnedKey;
 use crate::fs::text::list_entries;
 use crate::fs::text::names::{self, Meaning};
+use crate::fs::tree::metadata::attributes::Attr;
+use crate::fs::tree::metadata::attributes::NodeKind;
 use persist_core::store::door::LeaseBucket;
 use persist_core::store::{Kind, Obj, Reader, Step, Value};
 use std::time::{Duration, Instant};

@@ -8,13 +8,13 @@
 //!    numbers below it have been given (`join`).
 
 use super::filesystem::Fs;
-use super::records::Subject;
 use super::removed::Removal;
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{Slot, Spot};
 use crate::fs::known::list_names::{ListNames, Renamed, Seen};
 use crate::fs::text::list_entries::key_beside;
+use crate::fs::tree::metadata::records::Subject;
 use persist_core::Error;
 use persist_core::store::door::{Cursor, Since};
 use persist_core::store::{Kind, Obj, Reader, Step, Writer};

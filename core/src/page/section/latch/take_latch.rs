@@ -6,12 +6,11 @@
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
-use crate::page::pager::transaction::Turn;
+use crate::page::pager::state::transaction::Turn;
 use crate::page::sync::deadlock::{Found, Look, Names, Waiting, members, several_stores};
 use crate::page::sync::latch::Owner;
 use crate::page::sync::task;
 use crate::page::sync::wait::{SLICE, Wait, WaitLoop};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Return the error of an operation inside an open section of its thread.
@@ -81,7 +80,7 @@ impl Pager {
     #[inline]
     fn join_transaction(&self, slot: u32) -> Result<()> {
         let others = !self.transactions.is_of_running_task();
-        if others && self.shm.depth(slot).load(Ordering::Relaxed) > 0 {
+        if others && self.shm.depth(slot) > 0 {
             return Err(self.other_task());
         }
         if self.transactions.requires_rollback() {
@@ -96,7 +95,7 @@ impl Pager {
         if latch.spin(slot) {
             return Ok(());
         }
-        let mut wait_loop = WaitLoop::new(wait, self.bound);
+        let mut wait_loop = WaitLoop::new(wait, self.bound());
         let mut place = self.place(slot);
         let mut deadlock = LatchWait::new();
         let mut seen = (None, Instant::now());
@@ -173,7 +172,7 @@ type LatchOwner = ((u16, u32), Option<(u32, u64)>);
 
 impl Pager {
     fn latch_name(&self) -> String {
-        format!("the right to change {}", self.path.display())
+        format!("the right to change {}", self.path().display())
     }
 
     /// Return the owner of the latch: its process and generation, and if that is this process, its thread and task.
@@ -194,22 +193,22 @@ impl Pager {
             names.push((serial, slot));
             None::<()>
         });
-        Waiting::enter(self.serial, names, task, blocks, what)
+        Waiting::enter(self.serial(), names, task, blocks, what)
     }
 
     /// Return another store in which a task of the calling thread has a transaction or a lock. A store whose latch is
     /// not free now counts as having none. The caller does not hold this store's latch.
     pub(crate) fn holds_elsewhere(&self, task: u64) -> Option<String> {
         Pager::each_of_thread(|pager, serial, slot| {
-            let other = pager.upgrade().filter(|_| serial != self.serial)?;
+            let other = pager.upgrade().filter(|_| serial != self.serial())?;
             let has_transaction = other.latch().is_held_by(slot) && other.transactions.task() == task;
             let holds = || {
-                let hooks = other.hooks.get().ok_or(Error::Closed)?;
+                let hooks = other.hooks().ok_or(Error::Closed)?;
                 other.with_latch(&mut Wait::at_most(OTHER_STORE_WAIT), || {
                     hooks.holds(&other, slot, task)
                 })
             };
-            (has_transaction || matches!(holds(), Ok(true))).then(|| other.path.display().to_string())
+            (has_transaction || matches!(holds(), Ok(true))).then(|| other.path().display().to_string())
         })
     }
 }

@@ -14,7 +14,6 @@
 
 use crate::page::pager::Pager;
 use crate::page::sync::latch::Owner;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long a waiter can be overtaken: about the time of one wake-up. Beside transactions that are longer, it waits for
@@ -46,7 +45,7 @@ impl Pager {
     /// Queue for the latch.
     pub(in crate::page) fn place(&self, slot: u32) -> Place<'_> {
         let ticket = self.shm.new_ticket();
-        self.shm.ticket(slot).store(ticket, Ordering::SeqCst);
+        self.shm.set_ticket(slot, ticket);
         Place {
             pager: self,
             slot,
@@ -61,18 +60,16 @@ impl Pager {
 impl Place<'_> {
     /// Claim the turn if it is due, and withdraw a turn that is not used.
     pub(in crate::page) fn advance(&mut self) {
-        let turn = self.pager.latch().turn;
-        let held = turn.load(Ordering::SeqCst);
+        let latch = self.pager.latch();
+        let held = latch.turn();
         let waited = self.begun.elapsed();
         if held == self.mine || waited < DUE {
             return;
         }
-        if self.pager.latch().owner().is_some() {
+        if latch.owner().is_some() {
             self.seen = None;
             if held == 0 && !self.is_preceded() {
-                self.claimed = turn
-                    .compare_exchange(0, self.mine, Ordering::SeqCst, Ordering::Relaxed)
-                    .is_ok();
+                self.claimed = latch.replace_turn(0, self.mine);
             }
             return;
         }
@@ -80,7 +77,7 @@ impl Place<'_> {
         match self.seen {
             Some((seen, since)) if seen == held => {
                 if now - since >= STALE {
-                    let _ = turn.compare_exchange(held, self.mine, Ordering::SeqCst, Ordering::Relaxed);
+                    latch.replace_turn(held, self.mine);
                     self.seen = None;
                 }
             }
@@ -118,11 +115,11 @@ impl Place<'_> {
     /// Return whether a thread that came earlier is waiting. A stopped thread is overtaken after `STALE`.
     fn is_preceded(&self) -> bool {
         let shm = &self.pager.shm;
-        let mine = shm.ticket(self.slot).load(Ordering::Relaxed);
+        let mine = shm.ticket(self.slot);
         self.begun.elapsed() < DUE + STALE
             && (0..shm.thread_slots()).any(|slot| {
-                let other = shm.ticket(slot).load(Ordering::SeqCst);
-                other != 0 && other < mine && shm.slot_owner(slot).load(Ordering::Relaxed) != 0
+                let other = shm.ticket(slot);
+                other != 0 && other < mine && shm.is_slot_taken(slot)
             })
     }
 }
@@ -130,8 +127,7 @@ impl Place<'_> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let shm = &self.pager.shm;
-        shm.ticket(self.slot).store(0, Ordering::SeqCst);
-        let turn = self.pager.latch().turn;
-        let _ = turn.compare_exchange(self.mine, 0, Ordering::SeqCst, Ordering::Relaxed);
+        shm.set_ticket(self.slot, 0);
+        self.pager.latch().replace_turn(self.mine, 0);
     }
 }

@@ -1,13 +1,10 @@
 //! Transaction blocks in an open store: finding the running owner's block, ending blocks from any thread, and
-//! transactions that were rolled back before their end. The state and its invariants: `pager::transaction` and
-//! `pager::blocks`.
+//! transactions that were rolled back before their end. The state and its invariants: `pager::state::transaction` and
+//! `pager::state::blocks`.
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
-use crate::page::pager::blocks::{Block, BlockState, Reason};
-use crate::page::pager::transaction::Turn;
-use crate::page::sync::task;
-use std::sync::atomic::Ordering;
+use crate::page::pager::state::blocks::{Block, BlockState, Reason};
 
 impl Pager {
     /// Return whether the open transaction belongs to the thread of this slot and to its running task. The latch shows
@@ -17,35 +14,11 @@ impl Pager {
         self.latch().is_held_by(slot) && self.transactions.is_of_running_task()
     }
 
-    /// Take the turn for an operation inside the transaction that this thread has open. Return None if another thread
-    /// of the process has taken over the transaction.
-    #[inline]
-    pub(in crate::page) fn turn(&self, slot: u32) -> Option<Turn<'_>> {
-        let turn = self.transactions.take_turn();
-        self.latch().is_held_by(slot).then_some(turn)
-    }
-
     /// Return the error for a task that would wait for another task of its own thread.
     #[cold]
     pub(in crate::page) fn other_task(&self) -> Error {
         Error::OtherTask {
             what: "a transaction is open".to_owned(),
-        }
-    }
-
-    /// Return whether a transaction of the slot's thread is dead.
-    #[cold]
-    pub(in crate::page) fn has_dead(&self, slot: u32) -> bool {
-        self.transactions.blocks().has_dead_of(slot)
-    }
-
-    /// Refuse operations of an owner whose transaction was rolled back, until it has left the outermost block.
-    #[cold]
-    pub(in crate::page) fn refuse_dead(&self, slot: u32) -> Result<()> {
-        let blocks = self.transactions.blocks();
-        match blocks.reason_of_dead(slot, task::current()) {
-            Some(reason) => Err(reason.error()),
-            None => Ok(()),
         }
     }
 
@@ -96,7 +69,7 @@ impl Pager {
         let foreign = theirs != mine || !self.transactions.is_of_running_task();
         if foreign && level > 0 {
             blocks.leave_from(level);
-            self.shm.depth(theirs).store(level as u64, Ordering::SeqCst);
+            self.shm.set_depth_of_other(theirs, level as u64);
             if !commit {
                 let reason = Reason {
                     why: "an inner block of it was left with an exception by another thread or task"
@@ -109,10 +82,10 @@ impl Pager {
         }
         blocks.leave_from(level + 1);
         blocks.give_to(mine);
-        self.shm.depth(mine).store(level as u64 + 1, Ordering::SeqCst);
+        self.shm.set_depth(mine, level as u64 + 1);
         if theirs != mine {
             self.latch().pass_on(theirs, mine);
-            self.shm.depth(theirs).store(0, Ordering::SeqCst);
+            self.shm.set_depth_of_other(theirs, 0);
         }
         self.transactions.give_to_running_task();
         Ok(BlockState::Open)

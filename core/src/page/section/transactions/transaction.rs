@@ -11,12 +11,11 @@
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
-use crate::page::pager::blocks::{Block, BlockState};
+use crate::page::pager::state::blocks::{Block, BlockState};
 use crate::page::section::write::WriteSection;
 use crate::page::shared::regions::dirty_set;
 use crate::page::sync::wait::Wait;
 use crate::raw::failpoint::fail_point;
-use std::sync::atomic::Ordering;
 
 fn no_transaction_error() -> Error {
     Error::invalid("no transaction is open on this thread")
@@ -25,17 +24,17 @@ fn no_transaction_error() -> Error {
 impl Pager {
     /// Begin a transaction of the running owner, or a block inside the one it has.
     pub fn begin(&self, wait: &mut Wait<'_>) -> Result<Block> {
-        if self.read_only {
+        if self.is_read_only() {
             return Err(Error::ReadOnly);
         }
         let slot = self.acting_slot()?;
-        let turn = self.latch_or_turn(slot, wait, || self.shm.depth(slot).load(Ordering::Relaxed) == 0)?;
+        let turn = self.latch_or_turn(slot, wait, || self.shm.depth(slot) == 0)?;
         if turn.is_none() {
             self.transactions.give_to_running_task();
         }
         let mut blocks = self.transactions.blocks();
         let block = blocks.begin(slot, self.shm.undo_len());
-        self.shm.depth(slot).store(blocks.depth(), Ordering::Relaxed);
+        self.shm.set_depth(slot, blocks.depth());
         fail_point!("transaction.begun");
         Ok(block)
     }
@@ -44,7 +43,7 @@ impl Pager {
     #[must_use]
     pub fn depth(&self) -> u64 {
         match self.slot() {
-            Ok(slot) if self.is_transaction_of(slot) => self.shm.depth(slot).load(Ordering::Relaxed),
+            Ok(slot) if self.is_transaction_of(slot) => self.shm.depth(slot),
             Ok(slot) => self.transactions.depth_of_dead(slot),
             Err(_) => 0,
         }
@@ -56,7 +55,7 @@ impl Pager {
         let _turn = self.turn(slot).ok_or_else(no_transaction_error)?;
         let mut blocks = self.transactions.blocks();
         blocks.leave();
-        self.shm.depth(slot).store(blocks.depth(), Ordering::Relaxed);
+        self.shm.set_depth(slot, blocks.depth());
         Ok(())
     }
 
@@ -137,7 +136,7 @@ impl Pager {
         fail_point!("transaction.block_undone");
         let mut blocks = self.transactions.blocks();
         blocks.undo();
-        self.shm.depth(slot).store(blocks.depth(), Ordering::Relaxed);
+        self.shm.set_depth(slot, blocks.depth());
         drop(blocks);
         raised?.lower_in_transaction();
         undone
@@ -165,7 +164,7 @@ impl Pager {
         };
         fail_point!("transaction.undone");
         end(self);
-        self.shm.depth(slot).store(0, Ordering::Relaxed);
+        self.shm.set_depth(slot, 0);
         dirty_set::clear(&self.shm);
         drop(gate);
         self.latch().release();

@@ -12,6 +12,8 @@ const LOGICAL: Word = Word::at(192);
 const NEXT_ID: Word = Word::at(200);
 /// Number of completed changes; in a cache line of its own.
 const CHANGES: Word = Word::at(256);
+/// Changes whenever entries may have moved: the number of cached lookups (`pager::state::lookup_cache`).
+const STRUCTURE: Word = Word::at(400);
 
 /// A view of the words of the current state.
 pub(in crate::page) struct Live<'a, W = Shm>(&'a W);
@@ -71,6 +73,22 @@ impl Live<'_> {
     pub(in crate::page) fn count_change(&self) {
         let changes = self.0.word(CHANGES);
         changes.store(changes.load(Ordering::Relaxed) + 1, Ordering::Release);
+    }
+
+    /// Return the number under which lookups may be cached and found.
+    #[inline(always)]
+    pub(in crate::page) fn structure(&self) -> u64 {
+        self.0.word(STRUCTURE).load(Ordering::Relaxed)
+    }
+
+    /// Invalidate cached lookups: entries may move from now on. Called inside a write section or in recovery.
+    #[inline]
+    pub(in crate::page) fn restructured(&self) {
+        let word = self.0.word(STRUCTURE);
+        word.store(
+            word.load(Ordering::Relaxed).wrapping_add(1).max(1),
+            Ordering::Release,
+        );
     }
 
     /// Count a change that may have happened: every cache is invalid from now on.

@@ -10,10 +10,16 @@
 //! | `live` | the current state: epoch, sizes, number of changes |
 //! | `last_checkpoint` | the last durable checkpoint, and the one before it |
 //! | `next_checkpoint` | the checkpoint in progress: its phase, and the values that it took at the flip |
+//! | `checkpoint_owner` | which thread makes the checkpoint |
+//! | `helpers` | what wakes the helper threads, and which one leads |
 //! | `poison` | why the store is closed for changes |
 //! | `log_mode` | whether changes go to the redo log |
+//! | `gate` | the words of the gate, and the guard of the writer that has raised it |
 //! | `latch` | the words of the latch and of its turn |
 
+pub(in crate::page) mod checkpoint_owner;
+pub(in crate::page) mod gate;
+pub(in crate::page) mod helpers;
 pub(in crate::page) mod identity;
 pub(in crate::page) mod last_checkpoint;
 pub(in crate::page) mod latch;

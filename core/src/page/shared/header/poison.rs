@@ -1,4 +1,4 @@
-//! The poison: why the store is closed for changes, or for all use. `recovery::damage` states what poisons a store.
+//! The poison: why the store is closed for changes, or for all use. `pager::damage` states what poisons a store.
 
 use crate::page::shared::shm::Shm;
 use crate::page::shared::word::{Word, Words};
@@ -29,6 +29,12 @@ impl Shm {
     #[inline(always)]
     pub(in crate::page) fn is_poisoned(&self) -> bool {
         self.poison() != 0
+    }
+
+    /// Return whether readers are kept out: a change could not be undone.
+    #[inline(always)]
+    pub(in crate::page) fn is_unreadable(&self) -> bool {
+        self.poison() == UNDOABLE
     }
 
     /// Poison the store. The first reason remains, unless the new one closes the store to readers.

@@ -141,9 +141,14 @@ impl Shm {
         self.ensure(Region::List(list), want * ENTRY)
     }
 
-    /// Return the word of the free map that covers a page: one bit for each of 64 pages, 1 if it is in use.
+    /// Return the bits of the free map for the 64 pages from a multiple of 64 on: 1 if the page is in use.
     #[inline]
-    pub(in crate::page) fn map_word(&self, page: u64) -> &AtomicU64 {
+    pub(in crate::page) fn used_bits(&self, page: u64) -> u64 {
+        self.map_word(page).load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn map_word(&self, page: u64) -> &AtomicU64 {
         self.cell::<{ layout::FREEMAP }>((page / 64) as usize * 8)
     }
 

@@ -42,8 +42,17 @@ impl Shm {
         }
     }
 
-    /// Return the half of a lease's word that changes sleep on.
-    pub(in crate::page) fn lease_futex(&self, holder: usize, bucket: u16) -> &AtomicU32 {
+    /// Sleep until a lease's word is no longer as `seen`, for `at_most`.
+    pub(in crate::page) fn sleep_on_lease(&self, holder: usize, bucket: u16, seen: u64, at_most: Duration) {
+        futex::wait(self.lease_futex(holder, bucket), seen as u32, at_most);
+    }
+
+    /// Wake the changes that sleep on a lease.
+    pub(in crate::page) fn wake_lease(&self, holder: usize, bucket: u16) {
+        futex::wake(self.lease_futex(holder, bucket), i32::MAX);
+    }
+
+    fn lease_futex(&self, holder: usize, bucket: u16) -> &AtomicU32 {
         let words = self.words32(LEASES, 2 * LEASE_HOLDERS * LEASE_BUCKETS);
         &words[2 * index(holder, bucket)]
     }

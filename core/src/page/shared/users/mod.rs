@@ -5,3 +5,4 @@ pub(in crate::page) mod lock_file;
 pub(in crate::page) mod pins;
 pub(in crate::page) mod probe;
 pub(in crate::page) mod slots;
+pub(in crate::page) mod threads;

@@ -7,7 +7,8 @@
 
 use crate::error::Result;
 use crate::page::shared::users::slots::BYTE_PROCESS;
-use crate::raw::file::{self, Ofd};
+use crate::raw::files::file;
+use crate::raw::files::file::Ofd;
 use crate::raw::process::{self, Unshared};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

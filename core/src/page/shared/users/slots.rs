@@ -1,5 +1,5 @@
-//! Process slots and thread slots: the users of the store. `recovery::process_recovery` handles the slots of dead
-//! processes.
+//! Process slots: the processes that use the store; `threads` has the slots of their threads.
+//! `recovery::process_recovery` handles the slots of dead processes.
 //!
 //! 1. A process holds an exclusive OFD lock on its slot's byte (of the lock file, far past any content), through a
 //!    descriptor that is never mapped and closes on exec. The kernel releases the lock when the process ends for any
@@ -13,25 +13,20 @@
 //!    (`release_ended_threads`). Otherwise the next thread in the slot would own the locks.
 //!
 //! Process slot: state 0 free, 1 in use; generation; pid and its namespace; bytes, mask and overflow of its pins;
-//! durability; traits: whether it came by a fork, whether it has a helper, `max_age` in milliseconds << 32. Thread
-//! slot: mark (see `gate`), owner = process slot + 1 | `ENDED` | generation << 32, depth of transaction, ticket (see
-//! `section::latch::turn`).
+//! durability; traits: whether it came by a fork, whether it has a helper, `max_age` in milliseconds << 32.
 
 use crate::error::{Error, Result};
-use crate::page::shared::layout::{self, PROCESSES, THREADS};
+use crate::page::shared::layout::{self, PROCESSES};
 use crate::page::shared::shm::Shm;
 use crate::page::shared::word::Word;
-use crate::raw::file::{self, Ofd};
-use crate::raw::held::Descriptor;
+use crate::raw::files::file;
+use crate::raw::files::file::Ofd;
+use crate::raw::files::held::Descriptor;
 use crate::raw::process::{self, Unshared};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Thread slots ever used.
-const SLOTS_HIGH: Word = Word::at(448);
 /// Process slots ever used.
 const PROCESSES_HIGH: Word = Word::at(456);
-/// Number of ended threads that could not release their locks; 0: none.
-const ENDED_THREADS: Word = Word::at(464);
 /// The strictest durability that any process with the store open asked for: 0 none, 1 checkpoints are flushed, 2 every
 /// commit is.
 const STRICTEST: Word = Word::at(816);
@@ -45,16 +40,9 @@ pub(crate) const BYTE_CLOSING: u64 = BYTE_PRESENCE + 1;
 /// First byte of the process slots.
 pub(crate) const BYTE_PROCESS: u64 = BYTE_PRESENCE + 16;
 
-/// In the owner word of a thread slot: the thread has ended and left its locks.
-pub(in crate::page) const ENDED: u64 = 1 << 31;
-
-pub(in crate::page) fn owner_word(process: usize, generation: u32) -> u64 {
-    (process as u64 + 1) | u64::from(generation) << 32
-}
-
 /// A word of a process slot.
 #[derive(Clone, Copy)]
-pub(crate) enum P {
+pub(super) enum P {
     State = 0,
     Generation = 8,
     Pid = 16,
@@ -67,10 +55,10 @@ pub(crate) enum P {
 }
 
 /// The process came by a fork, and has opened nothing itself.
-pub(crate) const FORKED: u64 = 1;
+const FORKED: u64 = 1;
 /// The process has a helper.
-pub(crate) const HELPS: u64 = 2;
-pub(crate) const MAX_AGE_SHIFT: u32 = 32;
+const HELPS: u64 = 2;
+const MAX_AGE_SHIFT: u32 = 32;
 
 /// The durability that a process requires for all changes of a store.
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,34 +85,6 @@ pub(crate) struct Registration {
 }
 
 impl Shm {
-    /// Return the number of thread slots that were ever used.
-    #[inline]
-    pub(in crate::page) fn thread_slots(&self) -> u32 {
-        self.word(SLOTS_HIGH).load(Ordering::SeqCst) as u32
-    }
-
-    /// Record that a thread slot is used, before it has an owner, so that no recovery can miss it.
-    pub(in crate::page) fn note_thread_slot(&self, slot: u32) {
-        self.word(SLOTS_HIGH)
-            .fetch_max(u64::from(slot) + 1, Ordering::SeqCst);
-    }
-
-    /// Return the number of ended threads that could not release their locks.
-    pub(in crate::page) fn ended_threads(&self) -> u64 {
-        self.get(ENDED_THREADS)
-    }
-
-    pub(in crate::page) fn note_ended_thread(&self) {
-        self.word(ENDED_THREADS).fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// Record that their locks are released, unless further threads have ended since there were `ended`.
-    pub(in crate::page) fn released_ended_threads(&self, ended: u64) {
-        let _ = self
-            .word(ENDED_THREADS)
-            .compare_exchange(ended, 0, Ordering::SeqCst, Ordering::SeqCst);
-    }
-
     /// Return the strictest durability that a present process asked for. It may be briefly out of date.
     #[inline]
     pub(in crate::page) fn strictest_durability(&self) -> u64 {
@@ -136,22 +96,9 @@ impl Shm {
         self.get(MAX_AGE)
     }
 
-    /// Clear the thread slots that were used: no thread of an earlier session lives.
-    pub(in crate::page) fn forget_thread_slots(&self) {
-        let threads = (self.thread_slots() as usize).min(layout::THREAD_SLOTS);
-        for word in self.words(THREADS, threads * 8) {
-            word.store(0, Ordering::Relaxed);
-        }
-        self.set(SLOTS_HIGH, 0);
-    }
-
     /// Clear all slots of threads and processes: every process that used the sidecar is dead.
     pub(in crate::page) fn forget_slots(&self) {
-        for word in self.words(THREADS, layout::THREAD_SLOTS * 8) {
-            if word.load(Ordering::Relaxed) != 0 {
-                word.store(0, Ordering::Relaxed);
-            }
-        }
+        self.forget_all_thread_slots();
         for p in 0..layout::PROCESS_SLOTS {
             for field in [
                 P::State,
@@ -165,14 +112,71 @@ impl Shm {
                 self.process_word(p, field).store(0, Ordering::Relaxed);
             }
         }
-        for word in [SLOTS_HIGH, PROCESSES_HIGH, ENDED_THREADS, STRICTEST, MAX_AGE] {
+        for word in [PROCESSES_HIGH, STRICTEST, MAX_AGE] {
             self.set(word, 0);
         }
     }
 
+    /// Return the number of process slots in use.
+    pub(in crate::page) fn processes_in_use(&self) -> usize {
+        (0..layout::PROCESS_SLOTS)
+            .filter(|p| self.is_process_present(*p))
+            .count()
+    }
+
+    /// Return whether a process slot is in use.
+    #[inline]
+    pub(in crate::page) fn is_process_present(&self, process: usize) -> bool {
+        self.process_word(process, P::State).load(Ordering::SeqCst) != 0
+    }
+
+    /// Return the generation of a process slot.
+    pub(in crate::page) fn process_generation(&self, process: usize) -> u32 {
+        self.process_word(process, P::Generation).load(Ordering::SeqCst) as u32
+    }
+
+    /// Return the pid of a process, with its namespace.
+    pub(in crate::page) fn process_pid(&self, process: usize) -> u64 {
+        self.process_word(process, P::Pid).load(Ordering::Relaxed)
+    }
+
+    /// Record this process's pid in a slot that its parent has taken for it.
+    pub(in crate::page) fn name_process(&self, process: usize) {
+        self.process_word(process, P::Pid)
+            .store(process::named_pid(), Ordering::Relaxed);
+    }
+
+    /// Return whether a process came by a fork.
+    pub(in crate::page) fn came_by_fork(&self, process: usize) -> bool {
+        self.process_word(process, P::Traits).load(Ordering::SeqCst) & FORKED != 0
+    }
+
+    /// Return whether a process has a helper.
+    pub(in crate::page) fn has_helper(&self, process: usize) -> bool {
+        self.process_word(process, P::Traits).load(Ordering::SeqCst) & HELPS != 0
+    }
+
+    /// Record whether a process has a helper.
+    pub(in crate::page) fn set_has_helper(&self, process: usize, helps: bool) {
+        let traits = self.process_word(process, P::Traits);
+        if helps {
+            traits.fetch_or(HELPS, Ordering::SeqCst);
+        } else {
+            traits.fetch_and(!HELPS, Ordering::SeqCst);
+        }
+    }
+
+    /// Record the bound on loss that a process asks for, in milliseconds.
+    pub(in crate::page) fn set_max_age(&self, process: usize, ms: u32) {
+        let traits = self.process_word(process, P::Traits);
+        let others = traits.load(Ordering::SeqCst) & (FORKED | HELPS);
+        traits.store(others | u64::from(ms) << MAX_AGE_SHIFT, Ordering::SeqCst);
+        find_strictest(self);
+    }
+
     /// Return whether a process died without leaving its slot.
     pub(in crate::page) fn has_process_slots_in_use(&self) -> bool {
-        (0..layout::PROCESS_SLOTS).any(|p| self.process_word(p, P::State).load(Ordering::Relaxed) != 0)
+        self.processes_in_use() != 0
     }
 
     /// Return the number of process slots that were ever used.
@@ -182,29 +186,8 @@ impl Shm {
     }
 
     #[inline]
-    pub(crate) fn process_word(&self, process: usize, field: P) -> &AtomicU64 {
+    pub(super) fn process_word(&self, process: usize, field: P) -> &AtomicU64 {
         self.fixed_word(PROCESSES + process * 64 + field as usize)
-    }
-
-    #[inline]
-    pub(crate) fn mark(&self, slot: u32) -> &AtomicU64 {
-        self.fixed_word(THREADS + slot as usize * 64)
-    }
-
-    #[inline]
-    pub(crate) fn slot_owner(&self, slot: u32) -> &AtomicU64 {
-        self.fixed_word(THREADS + slot as usize * 64 + 8)
-    }
-
-    /// Return the depth of the transaction that this slot's thread has open.
-    #[inline]
-    pub(crate) fn depth(&self, slot: u32) -> &AtomicU64 {
-        self.fixed_word(THREADS + slot as usize * 64 + 16)
-    }
-
-    /// Return the ticket of the thread that waits in a slot for the latch; 0 if it does not wait.
-    pub(in crate::page) fn ticket(&self, slot: u32) -> &AtomicU64 {
-        self.fixed_word(THREADS + slot as usize * 64 + 24)
     }
 }
 
@@ -222,7 +205,7 @@ pub(crate) fn free_process_slot(shm: &Shm, process: usize) {
 }
 
 fn present(shm: &Shm) -> impl Iterator<Item = usize> + '_ {
-    (0..shm.process_slots()).filter(|p| shm.process_word(*p, P::State).load(Ordering::SeqCst) != 0)
+    (0..shm.process_slots()).filter(|p| shm.is_process_present(*p))
 }
 
 /// Return the strictest durability that any present process asked for.
@@ -243,7 +226,7 @@ fn shortest_age(shm: &Shm) -> u64 {
 }
 
 /// Store the strictest durability and the shortest bound on loss.
-pub(crate) fn find_strictest(shm: &Shm) {
+fn find_strictest(shm: &Shm) {
     // Other processes arrive and leave concurrently. The process that stores last has looked after all of them arrived.
     loop {
         let found = (strictest(shm), shortest_age(shm));

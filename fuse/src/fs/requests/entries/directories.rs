@@ -5,12 +5,12 @@ use crate::fs::error::{FsResult, errno};
 use crate::fs::known::inodes::Place;
 use crate::fs::known::metadata::Mark;
 use crate::fs::text::names;
-use crate::fs::tree::attributes::Attr;
 use crate::fs::tree::filesystem::Fs;
 use crate::fs::tree::find::Named;
 use crate::fs::tree::links::References;
-use crate::fs::tree::owners::New;
-use crate::fs::tree::records::Subject;
+use crate::fs::tree::metadata::attributes::Attr;
+use crate::fs::tree::metadata::owners::New;
+use crate::fs::tree::metadata::records::Subject;
 use crate::fs::tree::removed::Removal;
 use persist_core::store::{In, Obj, Value};
 

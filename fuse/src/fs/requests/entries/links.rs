@@ -9,10 +9,10 @@ use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsResult, errno};
 use crate::fs::known::awaited::Missing;
 use crate::fs::known::inodes::{Place, Spot};
-use crate::fs::tree::attributes::Attr;
 use crate::fs::tree::filesystem::Fs;
-use crate::fs::tree::owners::New;
-use crate::fs::tree::records::Subject;
+use crate::fs::tree::metadata::attributes::Attr;
+use crate::fs::tree::metadata::owners::New;
+use crate::fs::tree::metadata::records::Subject;
 use persist_core::store::{In, Obj, Reader, Value};
 
 impl Fs {

@@ -15,7 +15,7 @@ use crate::fs::tree::change::Room;
 use crate::fs::tree::filesystem::Fs;
 use crate::fs::tree::find::Named;
 use crate::fs::tree::links::References;
-use crate::fs::tree::records::Subject;
+use crate::fs::tree::metadata::records::Subject;
 use crate::fs::tree::removed::Removal;
 use persist_core::store::{Obj, Value, Writer};
 

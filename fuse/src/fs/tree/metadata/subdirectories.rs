@@ -1,0 +1,131 @@
+//! The number of links of a directory: 2, and one for each subdirectory. A directory that was removed has none.
+//!
+//! 1. The entries of a directory with more than `MOST` entries are not counted. The number of its links is 1, which
+//!    means "not known" to programs that use it (as on Btrfs).
+//! 2. A count is used again as long as the container is in the same state (`known::directories`). A request that adds or
+//!    removes one entry carries it on: counting at each would make a directory of n files cost n * n / 2.
+
+use crate::fs::context::lock;
+use crate::fs::error::FsResult;
+use crate::fs::known::directories::Stamp;
+use crate::fs::tree::filesystem::Fs;
+use crate::fs::tree::metadata::records::nanoseconds;
+use persist_core::store::{Kind, Obj, Reader, Step, Value};
+use std::time::SystemTime;
+
+/// The most entries that are counted.
+const MOST: u64 = 256;
+/// Containers that changed longer ago than this many nanoseconds get another time at their next change.
+const TICK: u64 = 50_000_000;
+
+/// The number of subdirectories of a container in a state.
+pub(crate) struct Count {
+    container: Obj,
+    stamp: Stamp,
+    count: u32,
+}
+
+impl Fs {
+    /// Return the number of subdirectories before a change, if it is known.
+    pub(crate) fn count_before(&self, r: &Reader<'_>, container: Obj) -> FsResult<Option<u32>> {
+        let stamp = self.stamp(r, container)?;
+        Ok(lock(&self.directories).subdirectories(container.id, stamp))
+    }
+
+    /// Return the number after a change in this section, by which so many have come or gone. It is kept when the change
+    /// is done (`keep_count`).
+    pub(crate) fn count_after(
+        &self,
+        r: &Reader<'_>,
+        container: Obj,
+        before: Option<u32>,
+        by: i32,
+    ) -> FsResult<Option<Count>> {
+        let Some(count) = before.and_then(|before| before.checked_add_signed(by)) else {
+            return Ok(None);
+        };
+        let stamp = self.stamp(r, container)?;
+        Ok(Some(Count {
+            container,
+            stamp,
+            count,
+        }))
+    }
+
+    /// Keep a number, if there is one.
+    pub(crate) fn keep_count(&self, count: Option<Count>) {
+        if let Some(Count {
+            container,
+            stamp,
+            count,
+        }) = count
+        {
+            lock(&self.directories).keep_subdirectories(container, stamp, count);
+        }
+    }
+
+    /// The state of a container, as far as its time and the number of its entries tell.
+    pub(crate) fn stamp(&self, r: &Reader<'_>, container: Obj) -> FsResult<Stamp> {
+        Ok(Stamp {
+            time: r.mtime(container)?,
+            len: r.len(container)?,
+        })
+    }
+
+    /// The number of links of a directory.
+    pub(crate) fn links_of(&self, r: &Reader<'_>, container: Obj) -> FsResult<u32> {
+        if container != self.root && r.refs(container)? == 0 {
+            return Ok(0);
+        }
+        let stamp = self.stamp(r, container)?;
+        let waiting = match r.kind(container)? {
+            Kind::List => r.waiting(container)?,
+            Kind::Dict | Kind::Object => None,
+        };
+        let others = waiting.map_or(Ok(0), |dict| r.len(dict))?;
+        if stamp.len.saturating_add(others) > MOST {
+            return Ok(1);
+        }
+        let kept = lock(&self.directories).subdirectories(container.id, stamp);
+        if let (Some(count), None) = (kept, waiting) {
+            return Ok(2 + count);
+        }
+        let mut count = count(r, container)?;
+        if let Some(dict) = waiting {
+            count += self::count(r, dict)?;
+        } else if nanoseconds(SystemTime::now()).saturating_sub(stamp.time) > TICK {
+            r.still_valid(container)?;
+            lock(&self.directories).keep_subdirectories(container, stamp, count);
+        }
+        Ok(2 + count)
+    }
+}
+
+/// The number of containers whose homes are entries of this one.
+fn count(r: &Reader<'_>, container: Obj) -> FsResult<u32> {
+    let mut count = 0;
+    if r.kind(container)? == Kind::List {
+        let mut items = Vec::new();
+        let len = r.len(container)?;
+        r.items(
+            container,
+            0,
+            usize::try_from(len).unwrap_or(usize::MAX),
+            &mut items,
+        )?;
+        for (index, item) in (0..).zip(&items) {
+            if let Value::Obj(obj) = item {
+                count += u32::from(r.is_home(*obj, container, &Step::Index(index))?);
+            }
+        }
+        return Ok(count);
+    }
+    let mut cursor = 0;
+    while let Some(entry) = r.next(container, cursor)? {
+        cursor = entry.cursor;
+        if let Value::Obj(obj) = entry.value {
+            count += u32::from(r.is_home(obj, container, &Step::Key(entry.key))?);
+        }
+    }
+    Ok(count)
+}
