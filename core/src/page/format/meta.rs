@@ -174,8 +174,9 @@ impl Bad {
                  newer persist, or restore a backup"
             )),
             Bad::Version(v) => Some(format!(
-                "it has format version {v}, which this build, of version {VERSION}, does not read: make a backup with \
-                 the persist that wrote it, and restore that"
+                "it has format version {v}, which this build, of version {VERSION}, does not read: mount it with the \
+                 persist that wrote it, and copy the tree (rsync -aX, or tar --xattrs) into the mount of a store of \
+                 this build"
             )),
             Bad::PageSize(n) => Some(format!(
                 "it has pages of {n} bytes, and this build reads pages of {PAGE_SIZE} bytes"
