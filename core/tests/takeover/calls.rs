@@ -28,7 +28,7 @@ pub(super) const ALL: i32 = OPENED | CHANGED | CLOSED;
 /// The number of changes that the worker makes.
 pub(super) const NEW: i64 = 40;
 
-/// Who else uses the store, and how.
+/// Which other processes use the store, and how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Scene {
     Single,

@@ -1,7 +1,7 @@
 //! Tables whose keys are numbers that are hashes already, or nearly.
 //!
-//! The standard hasher takes longer than the rest of such a lookup. This one multiplies, with a seed of its own for each
-//! table: names in a store cannot be chosen so that their numbers meet in one place of the table.
+//! The standard hasher takes longer than the rest of such a lookup. This one multiplies, with a seed of its own for
+//! each table: names in a store cannot be chosen so that their numbers meet in one place of the table.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};

@@ -3,9 +3,9 @@
 //! 1. A container has one time for its entries and their contents. The time of a directory does not move when a command
 //!    changes the content of a file in it: the table keeps the time that the directory had.
 //! 2. What is kept holds as long as the container's time and number of entries stay (`Stamp`). Each change of a
-//!    container sets a later time. A change of entries through this mount also removes the time that is kept, and a count
-//!    is kept only after a change of this mount that is done, or if the last change is older than a tick of the clock:
-//!    an operation that is undone may change the time.
+//!    container sets a later time. A change of entries through this mount also removes the time that is kept, and a
+//!    count is kept only after a change of this mount that is done, or if the last change is older than a tick of the
+//!    clock: an operation that is undone may change the time.
 //! 3. The size is bounded: beyond `MAX` directories, all are dropped. A directory then has the time of its container,
 //!    which is the same or later.
 

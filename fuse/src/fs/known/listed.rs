@@ -1,7 +1,7 @@
 //! Which directories the kernel keeps whole: all their entries with attributes, from a listing that had them.
 //!
-//! This decides only how the next listing is answered, with attributes or without. The leases decide what the kernel may
-//! keep. Where the guess is wrong, the kernel looks up what it does not keep.
+//! This decides only how the next listing is answered, with attributes or without. The leases decide what the kernel
+//! may keep. Where the guess is wrong, the kernel looks up what it does not keep.
 
 use super::by_number::ByNumber;
 use std::time::Duration;

@@ -2,8 +2,8 @@
 //!
 //! 1. The entries of a directory with more than `MOST` entries are not counted. The number of its links is 1, which
 //!    means "not known" to programs that use it (as on Btrfs).
-//! 2. A count is used again as long as the container is in the same state (`known::directories`). A request that adds or
-//!    removes one entry carries it on: counting at each would make a directory of n files cost n * n / 2.
+//! 2. A count is used again as long as the container is in the same state (`known::directories`). A request that adds
+//!    or removes one entry carries it on: counting at each would make a directory of n files cost n * n / 2.
 
 use crate::fs::context::lock;
 use crate::fs::error::FsResult;
