@@ -36,19 +36,19 @@ use std::time::{Duration, Instant};
 /// checkpoints follow each other without the pause of `delay` where changes are spread over a store of 1 GB. Small in
 /// tests, as the lists are.
 const DIRTY_LIMIT: std::ops::RangeInclusive<u64> = if cfg!(feature = "testing") {
-    16384..=16384
+    32768..=32768
 } else {
     65536..=1_048_576
 };
 /// Number of changed pages at which writers yield to the helper, for a millisecond each.
 const CROWDED: u64 = if cfg!(feature = "testing") {
-    20_000
+    34_000
 } else {
     2 << 20
 };
 /// Number of changed pages at which a writer makes the checkpoint itself: the list is nearly full (`free_pages`).
 const FULL: u64 = if cfg!(feature = "testing") {
-    24_000
+    36_000
 } else {
     3 << 20
 };
