@@ -22,6 +22,7 @@ use crate::fs::text::record::Record;
 use crate::fs::text::scalars::{self, Scalar, Ty};
 use crate::fs::tree::filesystem::Fs;
 use crate::fs::tree::metadata::records::Subject;
+use crate::fs::tree::removed::Removal;
 use crate::fs::tree::values::owned_key;
 use persist_core::store::{Kind, Obj, Reader, Step, Value, Writer};
 
@@ -433,10 +434,16 @@ impl Fs {
             slot: Slot::Key(key),
         };
         let _moving = self.moving.begin();
+        let mut removal = Removal::new(self);
         self.write(ctx, |w, _| {
-            Ok(w.rename(spot.parent, &self.step(w, &spot)?, to.parent, &self.step(w, &to)?)?)
+            removal.run(|removal| {
+                removal.leaves(&spot);
+                removal.arrives(&to);
+                Ok(w.rename(spot.parent, &self.step(w, &spot)?, to.parent, &self.step(w, &to)?)?)
+            })
         })?;
         self.spot_moved(&spot, &to);
+        drop(removal);
         Ok(())
     }
 

@@ -255,23 +255,19 @@ impl Fs {
         }
     }
 
-    /// Record that an entry was deleted, in its inode and its metadata.
-    pub(crate) fn entry_deleted(&self, place: &Place) {
-        lock(&self.inodes).deleted(place);
-        if let Some(mark) = Mark::of(place) {
-            lock(&self.metadata).deleted(&mark);
-        }
-    }
-
-    /// Record the deletion for both kinds of inode that an entry may have had.
+    /// Record that an entry was deleted, in its metadata and in both kinds of inode that it may have had.
     pub(crate) fn spot_deleted(&self, parent: Obj, slot: &Slot) {
         let spot = Spot {
             parent,
             slot: slot.clone(),
         };
         lock(&self.awaited).drop_link(&spot);
-        self.entry_deleted(&Place::File(spot.clone()));
-        self.entry_deleted(&Place::Link(spot));
+        let mark = Mark::Entry(parent.id, spot.slot.clone());
+        let mut nodes = lock(&self.inodes);
+        nodes.deleted(&Place::File(spot.clone()));
+        nodes.deleted(&Place::Link(spot));
+        drop(nodes);
+        lock(&self.metadata).deleted(&mark);
     }
 
     /// Make all changes durable by a checkpoint. A filesystem that cannot change has nothing to do.
