@@ -78,7 +78,7 @@ impl Listed {
             let all = &known.all;
             known.is_whole
                 && reply.now.saturating_add(SLACK) < all.until
-                && all.passing + (reply.forgotten - all.forgotten) <= all.entries / PART
+                && all.passing + reply.forgotten.saturating_sub(all.forgotten) <= all.entries / PART
         })
     }
 
@@ -141,6 +141,16 @@ mod tests {
         listed.replied(7, &reply(0, 2, &[LONG; 80]), true);
         assert!(listed.is_kept(7, &Reply::new(0, 2, 10)));
         assert!(!listed.is_kept(7, &Reply::new(0, 2, 11)));
+        // Other leases, after a remount, count from 0.
+        listed.replied(
+            7,
+            &Reply {
+                forgotten: 5,
+                ..reply(0, 2, &[LONG; 80])
+            },
+            true,
+        );
+        assert!(listed.is_kept(7, &Reply::new(0, 2, 0)));
         let mut ttls = [LONG; 80];
         ttls[..11].fill(Duration::ZERO);
         listed.replied(7, &reply(0, 2, &ttls), true);

@@ -103,7 +103,7 @@ impl Fs {
             _ => return errno(libc::ENOTDIR),
         };
         let mut reply = Reply::new(lease_clock(), from.max(2), held.forgotten());
-        if plus && from == 0 && lock(&self.listed).is_kept(ino, &reply) {
+        if plus && from == 0 && held.is_on() && lock(&self.listed).is_kept(ino, &reply) {
             return Ok(());
         }
         let mut cursor = from.saturating_sub(2);
