@@ -224,30 +224,37 @@ def wing_of(name: str) -> int:
     return WINGS.index(top) if top in WINGS else 0
 
 
-def calls_of_higher_wings(files: list[tuple[str, str]]) -> list[str]:
-    """Return the calls of methods of `Pager` that a file of a higher wing defines: no import shows them.
+# The types that several wings add methods to, and the variables and fields that hold them.
+SHARED_TYPES = {"Pager": "pager|held|still|other", "Shm": "shm"}
 
-    A method is called on `self` in `impl Pager`, on a variable or field that holds a pager, or by its path.
+
+def calls_of_higher_wings(files: list[tuple[str, str]]) -> list[str]:
+    """Return the calls of methods of `Pager` and `Shm` that a file of a higher wing defines: no import shows them.
+
+    A method is called on `self` in an `impl`, on a variable or field that holds a value of the type, or by its path.
     """
-    blocks = {name: "\n".join(re.findall(r"(?ms)^impl Pager \{\n(.*?)^\}", code)) for name, code in files}
-    method = re.compile(r"(?m)^    (?:pub(?:\([^)]*\))? )?fn (\w+)")
-    defined = {fn: name for name, block in blocks.items() for fn in method.findall(block)}
     wrong = []
-    for name, code in files:
-        called = set(re.findall(r"\b(?:pager|held|still|other)(?:\(\))?\s*\.\s*(\w+)\(", code))
-        called |= set(re.findall(r"\b(?:Pager|Self)::(\w+)\b", code))
-        called |= set(re.findall(r"\bself\s*\.\s*(\w+)\(", blocks[name]))
-        wrong += [
-            f"{name} calls {fn} of {defined[fn]}"
-            for fn in sorted(called & set(defined))
-            if wing_of(defined[fn]) > wing_of(name)
-        ]
+    for kind, holders in SHARED_TYPES.items():
+        blocks = {name: "\n".join(re.findall(rf"(?ms)^impl {kind} \{{\n(.*?)^\}}", code)) for name, code in files}
+        method = re.compile(r"(?m)^    (?:pub(?:\([^)]*\))? )?fn (\w+)")
+        defined = {fn: name for name, block in blocks.items() for fn in method.findall(block)}
+        for name, code in files:
+            called = set(re.findall(rf"\b(?:{holders})(?:\(\))?\s*\.\s*(\w+)\(", code))
+            called |= set(re.findall(rf"\b{kind}::(\w+)\b", code))
+            called |= set(re.findall(r"\bself\s*\.\s*(\w+)\(", blocks[name]))
+            called |= set(re.findall(r"\bSelf::(\w+)\b", blocks[name]))
+            wrong += [
+                f"{name} calls {fn} of {defined[fn]}"
+                for fn in sorted(called & set(defined))
+                if wing_of(defined[fn]) > wing_of(name)
+            ]
     return wrong
 
 
 def test_wings_call_downward_only() -> None:
     files = [(name, code) for name, code in page_files() if "tests" not in name]
     assert sum("impl Pager {" in code for _, code in files) > 40
+    assert sum("impl Shm {" in code for _, code in files) > 20
     assert calls_of_higher_wings(files) == []
 
 
@@ -258,6 +265,8 @@ def test_wings_call_downward_only() -> None:
         "fn f(pager: &Pager) {\n    pager\n        .checkpoint(wait)\n}",
         "fn f(section: &ReadSection) { section.pager().checkpoint(wait) }",
         "const F: fn(&Pager) = Pager::checkpoint;",
+        "fn f(pager: &Pager) { pager.shm.forget_processes() }",
+        "impl Shm {\n    fn f(&self) {\n        self.forget_processes()\n    }\n}",
     ],
 )
 def test_a_call_of_a_higher_wing_is_found(code: str) -> None:
@@ -296,7 +305,7 @@ REGIONS = {
     "LOCK_SIGNALS": "shared/regions/locks.rs",
     "LOCK_COUNTERS": "shared/regions/locks.rs",
     "REQUEST": "checkpoint/snapshot.rs",
-    "DROPPED": "checkpoint/dropped.rs",
+    "DROPPED": "pages/dropped_slots.rs",
 }
 
 
