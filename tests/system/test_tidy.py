@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -177,6 +177,7 @@ FLOORS = {
     "pymod/src": ("python", "engine", "proxies", "values", "graphs", "locks", "dict", "list", "object", "store"),
 }
 
+
 def test_no_import_cycles_between_files() -> None:
     wrong = [
         (crate, cycle) for crate, sources in CRATES.items() for cycle in Imports(TOP / sources).cycles()
@@ -225,16 +226,19 @@ def wing_of(name: str) -> int:
 
 
 # The types that several wings add methods to, and the variables and fields that hold them.
-SHARED_TYPES = {"Pager": "pager|held|still|other", "Shm": "shm"}
+PAGE_TYPES = {"Pager": "pager|held|still|other", "Shm": "shm"}
+FS_TYPES = {"Fs": "fs|live"}
 
 
-def calls_of_higher_wings(files: list[tuple[str, str]]) -> list[str]:
-    """Return the calls of methods of `Pager` and `Shm` that a file of a higher wing defines: no import shows them.
+def upward_calls(
+    files: list[tuple[str, str]], types: dict[str, str], height: Callable[[str], int]
+) -> list[str]:
+    """Return the calls of methods of these types that a file of a higher wing defines: no import shows them.
 
     A method is called on `self` in an `impl`, on a variable or field that holds a value of the type, or by its path.
     """
     wrong = []
-    for kind, holders in SHARED_TYPES.items():
+    for kind, holders in types.items():
         blocks = {name: "\n".join(re.findall(rf"(?ms)^impl {kind} \{{\n(.*?)^\}}", code)) for name, code in files}
         method = re.compile(r"(?m)^    (?:pub(?:\([^)]*\))? )?fn (\w+)")
         defined = {fn: name for name, block in blocks.items() for fn in method.findall(block)}
@@ -246,9 +250,25 @@ def calls_of_higher_wings(files: list[tuple[str, str]]) -> list[str]:
             wrong += [
                 f"{name} calls {fn} of {defined[fn]}"
                 for fn in sorted(called & set(defined))
-                if wing_of(defined[fn]) > wing_of(name)
+                if height(defined[fn]) > height(name)
             ]
     return wrong
+
+
+def calls_of_higher_wings(files: list[tuple[str, str]]) -> list[str]:
+    return upward_calls(files, PAGE_TYPES, wing_of)
+
+
+def height_in_fs(name: str) -> int:
+    return FLOORS["fuse/src/fs"].index(name.split("/")[0].removesuffix(".rs"))
+
+
+def test_folders_of_the_filesystem_call_downward_only() -> None:
+    files = [(name, code) for name, code in code_files(TOP / "fuse/src/fs") if "/" in name]
+    assert sum("impl Fs {" in code for _, code in files) > 20
+    assert upward_calls(files, FS_TYPES, height_in_fs) == []
+    wrong = ("tree/more.rs", "impl Fs {\n    fn f(&self) {\n        self.mkdir(1)\n    }\n}")
+    assert upward_calls([*files, wrong], FS_TYPES, height_in_fs) != []
 
 
 def test_wings_call_downward_only() -> None:
@@ -309,10 +329,14 @@ REGIONS = {
 }
 
 
-def page_files() -> list[tuple[str, str]]:
-    """Return the files of the page manager without their comments."""
-    texts = {str(p.relative_to(PAGE)): p.read_text(encoding="utf-8") for p in sorted(PAGE.rglob("*.rs"))}
+def code_files(folder: Path) -> list[tuple[str, str]]:
+    """Return the files of a folder without their comments."""
+    texts = {str(p.relative_to(folder)): p.read_text(encoding="utf-8") for p in sorted(folder.rglob("*.rs"))}
     return [(name, "\n".join(map(code_of, text.split("\n")))) for name, text in texts.items()]
+
+
+def page_files() -> list[tuple[str, str]]:
+    return code_files(PAGE)
 
 
 def wrong_words(files: list[tuple[str, str]]) -> list[str]:
