@@ -408,7 +408,7 @@ def test_unsafe_stays_where_it_belongs() -> None:
         for name, rows in rust()
         if any(re.search(r"\bunsafe\b", code_of(row)) and "unsafe_code" not in row for row in rows)
     }
-    # A file that needs `unsafe` no more leaves the list.
+    # A file that no longer needs `unsafe` leaves the list.
     assert sorted(found) == UNSAFE
 
 
