@@ -458,7 +458,7 @@ pub(crate) fn remedy(e: &std::io::Error) -> &'static str {
             "open the store once as the user that owns that file, or get permission to read and write it"
         }
         Some(libc::ELOOP | libc::EISDIR | libc::ENXIO) => "put the regular file back that was there",
-        _ => "see to what the error says, and open the store again",
+        _ => "fix the cause that the error names, then open the store again",
     }
 }
 

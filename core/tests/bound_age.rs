@@ -2,8 +2,8 @@
 //! reported age (`Stat::undurable_age`), and that age comes down to `max_age` again and again. What the disk holds is
 //! the content of the file at the last flush that has ended, of any thread.
 //!
-//! And the writers' part: a writer makes the checkpoint itself when the dirty list is nearly full and the helper does
-//! not come through.
+//! And the writers' part: a writer makes the checkpoint itself when the dirty list is nearly full and the helper is
+//! late.
 
 #[path = "common/mod.rs"]
 mod common;

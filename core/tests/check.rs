@@ -261,7 +261,7 @@ fn checksums_and_page_tables() {
     let copy = bad.page(node)[first..first + 16].to_vec();
     bad.page(node)[entry..entry + 16].copy_from_slice(&copy);
     bad.mend_root();
-    expect(&found(&path, &bad), &["a page of the file that stands for two"]);
+    expect(&found(&path, &bad), &["a page of the file that is used twice"]);
 }
 
 #[test]

@@ -105,7 +105,7 @@ def test_what_is_refused_says_why_and_makes_nothing(store: Path, tmp_path: Path)
         ('head -c 100000 "$1" | persist restore - "$2"', (full, to), "cut short"),
         ('persist restore "$1" "$2" "$3"', (full, inc, full), "exists already"),
         ('persist backup "$1" - > /dev/full', (store,), "no space left"),
-        ('script -qec "persist backup \'$1\' -" /dev/null', (store,), "nothing for a terminal"),
+        ('script -qec "persist backup \'$1\' -" /dev/null', (store,), "not written to a terminal"),
     ]:
         said = refused(script, *args)
         assert why in said and "it worked" not in said, said

@@ -164,7 +164,7 @@ impl Making<'_> {
             return Err(from.bad("an incremental backup: name the full one first, then those made since"));
         }
         if n < head.len() {
-            return Err(from.bad("no full backup: it is too short"));
+            return Err(from.bad("not a full backup: it is too short"));
         }
         self.new.file().write_all_at(&head, 0).map_err(cannot_write)?;
         let metas = [0, 1].map(|i| read_meta(self.new.file(), i));
@@ -175,7 +175,7 @@ impl Making<'_> {
         let Some(&meta) = newest else {
             let why = |i: usize| metas[i].as_ref().err().map_or("", String::as_str);
             return Err(from.bad(format!(
-                "no full backup: meta page 0: {}; meta page 1: {}",
+                "not a full backup: meta page 0: {}; meta page 1: {}",
                 why(0),
                 why(1)
             )));
@@ -240,7 +240,7 @@ impl Making<'_> {
                 let what = if page >= self.meta.logical {
                     Some("a page beyond the store's logical pages, at file offset")
                 } else if used[word] & bit != 0 {
-                    Some("a page of the file that stands for two, at file offset")
+                    Some("a page of the file that is used twice, at file offset")
                 } else if u64::from(entry.birth) > youngest {
                     Some("a page that is younger than its checkpoint, at file offset")
                 } else {
@@ -323,7 +323,7 @@ impl Making<'_> {
             } else {
                 gone += 1;
                 if !self.remove(page)? {
-                    let why = format!("it is damaged: page {page} goes, but never was there");
+                    let why = format!("it is damaged: page {page} is removed, but did not exist");
                     return Err(buffered.from.bad(why));
                 }
             }

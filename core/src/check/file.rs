@@ -20,7 +20,7 @@ pub(super) fn check(source: &Source, report: &mut Report, watch: &mut dyn Watch)
         if let Some(why) = source.meta_fault(i)
             && newest != 1
         {
-            let what = format!("meta page {i}: {why}; checkpoint {newest} stands");
+            let what = format!("meta page {i}: {why}; checkpoint {newest} is valid");
             report.find("file", what, Some(i as u64 * 4096), None);
         }
     }

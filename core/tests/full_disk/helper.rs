@@ -1,5 +1,5 @@
-//! The helper on a full disk: what could be changed becomes durable within the bound there, too, and when there is
-//! space again everything goes on.
+//! The helper on a full disk: what could be changed becomes durable within the bound there, too, and changes
+//! continue when there is space again.
 
 use super::{Disk, set};
 use persist_core::store::{Error, In, Key, Options, Store, Value, Wait};

@@ -1,6 +1,7 @@
 //! A process is stopped before every system call, and at random instructions, of opening, recovery, changing and
 //! closing, with the files that a killed process has left. Others open the store, or get an error that names the
-//! stopped process within their bound; those that have it open go on; and when the process goes on, nothing was lost.
+//! stopped process within their bound; those that have it open continue; when the stopped process continues, nothing is
+//! lost.
 
 use super::calls::{ALL, NEW};
 use super::{Image, LEFT, found, get, left_by_the_dead, open, share};

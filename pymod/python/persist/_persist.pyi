@@ -109,7 +109,7 @@ class TransactionTooLarge(TransactionAborted):
     """A transaction or operation was too large and was rolled back: split it."""
 
 class Gone(Error, ReferenceError):
-    """The object does not exist any more: the transaction that created it was rolled back."""
+    """The object does not exist: it was removed, or made in a transaction that was rolled back."""
 
 class Corrupt(Error, OSError):
     """The store's file is damaged."""

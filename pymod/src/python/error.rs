@@ -88,7 +88,7 @@ fn types(py: Python<'_>) -> PyResult<&Types> {
             deadlock: sub("Deadlock", "Acquiring this lock would deadlock. Release your locks and try again.", Some(py.get_type::<PyRuntimeError>()))?,
             gone: sub(
                 "Gone",
-                "The object does not exist any more: the transaction that created it was rolled back.",
+                "The object does not exist: it was removed, or made in a transaction that was rolled back.",
                 Some(py.get_type::<PyReferenceError>()),
             )?,
             corrupt: sub("Corrupt", "The store's file is damaged.", Some(py.get_type::<PyOSError>()))?,

@@ -34,18 +34,6 @@ fn now() -> u64 {
         .map_or(0, |d| d.as_nanos() as u64)
 }
 
-/// A generator of pseudorandom numbers.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n
-    }
-}
-
 /// Fill a list with records: dicts of a number and some bytes.
 fn fill(store: &Store, bytes: u64) -> Result<(Obj, u64)> {
     let records = bytes / 1024;
@@ -75,11 +63,11 @@ fn fill(store: &Store, bytes: u64) -> Result<(Obj, u64)> {
 
 /// Update random records for `seconds`.
 fn update(store: &Store, list: Obj, records: u64, seconds: f64) -> Result<Vec<Sample>> {
-    let mut random = Random(now() | 1);
+    let mut random = fastrand::Rng::new();
     let mut samples = Vec::with_capacity((seconds * 1e6) as usize);
     let end = Instant::now() + Duration::from_secs_f64(seconds);
     loop {
-        let i = random.below(records);
+        let i = random.u64(..records);
         let (at, begin) = (now(), Instant::now());
         if begin >= end {
             return Ok(samples);
@@ -88,7 +76,7 @@ fn update(store: &Store, list: Obj, records: u64, seconds: f64) -> Result<Vec<Sa
             let Some(Value::Obj(record)) = w.item(list, i)? else {
                 return Err(persist_core::Error::invalid("a record is missing"));
             };
-            match random.below(2) {
+            match random.u8(..2) {
                 0 => w.set(record, &NUMBER, &In::Int(at as i64)),
                 _ => w.set(record, &BODY_KEY, &In::Bytes(&[at as u8; BODY])),
             }

@@ -78,7 +78,7 @@ pub(super) fn backup(args: &BackupArgs, out: &mut impl Write) -> Result<(), Fail
     if is_dash(&args.dest) {
         if io::stdout().is_terminal() {
             return Err(
-                Error::invalid("a backup is nothing for a terminal: send it to a file or a pipe").into(),
+                Error::invalid("a backup is not written to a terminal: send it to a file or a pipe").into(),
             );
         }
         let mut stdout = plain(&io::stdout())?;

@@ -5,9 +5,9 @@
 //! checkpoint tests this for every page that is old enough to be freed (`checkpoint`). Pages that are held are found
 //! again when their snapshot is dropped:
 //!
-//! 1. A dropped snapshot has a slot here from the first checkpoint whose catalogue does not list it. Its pages are
-//!    freed once both meta pages belong to this checkpoint or a later one (`since`), no process has it open
-//!    (`snapshot`), and the free map is complete.
+//! 1. A dropped snapshot has a slot (`pages::dropped_slots`) from the first checkpoint whose catalogue does not list
+//!    it. Its pages are freed once both meta pages belong to this checkpoint or a later one (`since`), no process has
+//!    it open (`snapshot`), and the free map is complete.
 //! 2. Its tree is walked beside that of its nearest younger neighbour: a snapshot, or the checkpoint before the last.
 //!    Pages in both trees belong to the younger neighbour, and pages no younger than the nearest older neighbour are
 //!    held by that one; such subtrees are skipped. Every other page was replaced at or before the younger neighbour,
@@ -17,16 +17,6 @@
 //!    what it held. Page and cursor change together (`cow::give_back_dropped`), so a walk that is killed continues from
 //!    its cursor.
 //! 4. Pages under a damaged page of a dropped tree are not freed here; the next rebuild of the free map frees them.
-//!
-//! A slot, 64 bytes:
-//!
-//! | OFFSET | SIZE | FIELD |
-//! | --- | --- | --- |
-//! | 0 | 8 | checkpoint (0: the slot is free; written last) |
-//! | 8 | 8 | root page, height << 32 |
-//! | 16 | 8 | checksum of the root |
-//! | 24 | 8 | `since` |
-//! | 32 | 8 | cursor |
 
 use crate::error::{Error, Result};
 use crate::ids::{PAGE_SIZE, PhysicalPage};
@@ -35,61 +25,12 @@ use crate::page::format::catalogue::{self, Snapshot};
 use crate::page::format::meta::Link;
 use crate::page::format::page_table::{Entry, FANOUT, MAX_HEIGHT, Tree, key};
 use crate::page::pager::Pager;
-use crate::page::shared::layout::{self, DROPPED_SLOTS};
-use crate::page::shared::shm::Shm;
+use crate::page::pages::dropped_slots::Dropped;
+use crate::page::shared::layout::DROPPED_SLOTS;
 use crate::raw::failpoint::fail_point;
-use std::sync::atomic::Ordering;
 
 /// Number of page-table leaves examined in one step.
 const LEAVES: u32 = if cfg!(feature = "testing") { 1 } else { 16384 };
-
-/// A dropped snapshot that may still hold pages.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Dropped {
-    pub(crate) slot: usize,
-    pub(crate) checkpoint: u64,
-    pub(crate) tree: Tree,
-    pub(crate) since: u64,
-    pub(crate) cursor: u64,
-}
-
-impl Shm {
-    fn dropped_words(&self, slot: usize) -> &[std::sync::atomic::AtomicU64] {
-        self.words(layout::DROPPED + slot * 64, 5)
-    }
-
-    pub(crate) fn set_dropped_cursor(&self, slot: usize, cursor: u64) {
-        self.dropped_words(slot)[4].store(cursor, Ordering::Release);
-    }
-
-    /// Forget a dropped snapshot.
-    pub(crate) fn forget_dropped(&self, slot: usize) {
-        self.dropped_words(slot)[0].store(0, Ordering::Release);
-    }
-
-    /// Return the dropped snapshots.
-    pub(crate) fn dropped(&self) -> Vec<Dropped> {
-        (0..DROPPED_SLOTS)
-            .filter_map(|slot| {
-                let word = |i: usize| self.dropped_words(slot)[i].load(Ordering::Acquire);
-                (word(0) != 0).then(|| Dropped {
-                    slot,
-                    checkpoint: word(0),
-                    tree: Tree {
-                        root: Entry {
-                            physical: word(1) as u32,
-                            birth: word(0) as u32,
-                            sum: word(2),
-                        },
-                        height: (word(1) >> 32) as u32,
-                    },
-                    since: word(3),
-                    cursor: word(4),
-                })
-            })
-            .collect()
-    }
-}
 
 /// The checkpoints that hold old pages.
 #[derive(Debug, Default)]
@@ -199,15 +140,7 @@ impl Pager {
         }
         let free = (0..DROPPED_SLOTS).find(|slot| !all.iter().any(|d| d.slot == *slot));
         if let Some(slot) = free {
-            let words = self.shm.dropped_words(slot);
-            words[1].store(
-                u64::from(tree.root.physical) | u64::from(tree.height) << 32,
-                Ordering::Relaxed,
-            );
-            words[2].store(tree.root.sum, Ordering::Relaxed);
-            words[3].store(since, Ordering::Relaxed);
-            words[4].store(0, Ordering::Relaxed);
-            words[0].store(checkpoint, Ordering::Release);
+            self.shm.set_dropped(slot, checkpoint, tree, since);
         }
     }
 

@@ -340,7 +340,7 @@ impl<'s> Image<'s> {
         }
         let (word, bit) = (entry.physical as usize / 64, 1 << (entry.physical % 64));
         if self.used[word] & bit != 0 {
-            return self.fault("a page of the file that stands for two", entry.physical, base);
+            return self.fault("a page of the file that is used twice", entry.physical, base);
         }
         self.used[word] |= bit;
         if level == 0 {

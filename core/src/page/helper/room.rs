@@ -20,7 +20,6 @@ use crate::page::pager::Pager;
 use crate::page::pages::alloc::GROWTH;
 use crate::page::superblock as sb;
 use crate::page::sync::wait::{Wait, WaitLoop};
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -58,7 +57,7 @@ impl Pager {
         if !self.has_helper() {
             return None;
         }
-        let number = self.helper.shared.room.ask();
+        let number = self.helper.room().ask();
         self.shm.call_helpers();
         Some(number)
     }
@@ -68,7 +67,7 @@ impl Pager {
     pub(crate) fn await_room(&self, number: u32, wait: &mut Wait<'_>) {
         let mut waiting = WaitLoop::new(wait, self.bound());
         while let Ok(slice) = waiting.slice("room in the file", || "the helper".to_owned()) {
-            if self.helper.shared.room.await_answer(number, slice) || !self.has_helper() {
+            if self.helper.room().await_answer(number, slice) || !self.has_helper() {
                 return;
             }
         }
@@ -81,24 +80,24 @@ impl Pager {
 
     /// Make room if any thread of this process has asked for it. Return whether one had. Called by the helper.
     pub(super) fn make_room_if_asked(&self) -> bool {
-        let Some(number) = self.helper.shared.room.wanted() else {
+        let Some(number) = self.helper.room().wanted() else {
             return false;
         };
         if self.shm.poison() == 0 {
-            let shared = self.helper.shared.clone();
-            let ends = Box::new(move || shared.ending.load(Ordering::SeqCst));
+            let shared = self.helper.shared().clone();
+            let ends = Box::new(move || shared.is_ending());
             if let Err(e) = Wait::interruptible(self.bound(), ends, || self.make_room()) {
                 log::debug!("{}: no room was made in the file: {e}", self.path().display());
             }
         }
-        self.helper.shared.room.answer(number);
+        self.helper.room().answer(number);
         true
     }
 
     /// Answer requests that come too late: the helper ends.
     pub(super) fn refuse_room(&self) {
-        if let Some(number) = self.helper.shared.room.wanted() {
-            self.helper.shared.room.answer(number);
+        if let Some(number) = self.helper.room().wanted() {
+            self.helper.room().answer(number);
         }
     }
 

@@ -144,7 +144,7 @@ impl Pager {
         self.shm.set_max_age(reg.process as usize, ms);
         drop(reg);
         // A sleeping helper checks again, and the next change checks whether this process needs one.
-        self.helper.seen_to.store(0, Ordering::Relaxed);
+        self.helper.check_again();
         self.start_helper_if_due(wanted);
         self.shm.call_helpers();
         Ok(())

@@ -11,8 +11,6 @@ use crate::raw::files::file;
 use crate::raw::files::held;
 use crate::raw::files::held::Using;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 
 pub(in crate::page) const COPIES_OF: &str = "cannot keep copies of the store in memory";
 /// Number of bytes of copies that are kept.
@@ -57,10 +55,10 @@ impl Pager {
     /// Copy a page to memory and compare it with its checksum. Called in a section.
     #[cold]
     pub(in crate::page) fn keep_copy(&self, follow: &Follow, entry: Entry, what: &'static str) -> Result<()> {
-        let mut copied = follow.copied.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut copied = follow.copied();
         let at = u64::from(entry.physical) * PAGE_SIZE as u64;
         let mut page = [0; PAGE_SIZE];
-        let memory = held::ours(&*follow.memory, COPIES_OF)?;
+        let memory = held::ours(follow.memory(), COPIES_OF)?;
         let read = self.store_file()?.read_exact_at(&mut page, at);
         if read.is_err() || !entry.fits(&page) {
             self.unless_replaced(())?;
@@ -75,7 +73,7 @@ impl Pager {
         file::write_new(&memory, &page, at, "copies of the store in memory")?;
         *copied += 1;
         if copied.is_multiple_of(LOOK) && memory.metadata().is_ok_and(|m| m.blocks() * 512 > COPIES) {
-            follow.full.store(1, Ordering::Relaxed);
+            follow.set_full(true);
         }
         Ok(())
     }

@@ -4,8 +4,7 @@ use crate::page::pager::Pager;
 use crate::page::pager::state::helper::Shared;
 use crate::raw::process;
 use std::cell::Cell;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Bytes of the thread's stack.
@@ -23,9 +22,8 @@ struct Count {
 
 impl Drop for Count {
     fn drop(&mut self) {
-        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.counted = false;
-        drop(self.pager.take());
+        let pager = self.pager.take();
+        self.shared.release_count(|| drop(pager));
     }
 }
 
@@ -71,17 +69,17 @@ impl Pager {
         }
         let helper = &self.helper;
         let mut state = helper.state();
-        if helper.shared.ending.load(Ordering::SeqCst) || self.openness.is_closed() {
+        if helper.is_ending() || self.openness.is_closed() {
             return;
         }
-        helper.seen_to.store(process::forks(), Ordering::Relaxed);
+        helper.note_checked();
         if state.thread.is_some() || !(needed || self.max_age().is_some()) {
             return;
         }
         let Some(pager) = self.me.upgrade() else {
             return;
         };
-        let shared = helper.shared.clone();
+        let shared = helper.shared().clone();
         state.counted = true;
         let started = process::spawn_unsignalled("persist-helper", STACK, move || {
             let count = Count {
@@ -90,7 +88,7 @@ impl Pager {
             };
             HELPING.set(true);
             if let Some(pager) = &count.pager {
-                (pager.above.help)(pager, &count.shared.ending);
+                (pager.above.help)(pager, count.shared.ending());
             }
         });
         match started {
@@ -102,7 +100,7 @@ impl Pager {
             Err(e) => {
                 state.counted = false;
                 // The next change tries again.
-                helper.seen_to.store(0, Ordering::Relaxed);
+                helper.check_again();
                 if !std::mem::replace(&mut state.refused, true) {
                     log::warn!(
                         "{}: cannot start the thread that makes checkpoints: {e}; until it can, each change makes one \
@@ -116,7 +114,7 @@ impl Pager {
 
     /// End this process's helper and wait for its end. Until `resume_helper` none is started.
     pub(in crate::page) fn stop_helper(&self) {
-        self.helper.shared.ending.store(true, Ordering::SeqCst);
+        self.helper.set_ending(true);
         if self.helper.is_absent() {
             return;
         }
@@ -131,8 +129,8 @@ impl Pager {
 
     /// Allow helpers again: the store stays open.
     pub(in crate::page) fn resume_helper(&self) {
-        self.helper.shared.ending.store(false, Ordering::SeqCst);
-        self.helper.seen_to.store(0, Ordering::Relaxed);
+        self.helper.set_ending(false);
+        self.helper.check_again();
         if self.undurable_epoch().is_some() {
             self.start_helper(false);
         }
@@ -144,6 +142,6 @@ impl Pager {
 
     /// Return whether the calling thread is a helper that must end: its waits end then.
     pub(crate) fn helper_ends(&self) -> bool {
-        HELPING.get() && self.helper.shared.ending.load(Ordering::SeqCst)
+        HELPING.get() && self.helper.is_ending()
     }
 }

@@ -7,4 +7,5 @@
 
 pub(in crate::page) mod alloc;
 pub(in crate::page) mod cow;
+pub(in crate::page) mod dropped_slots;
 pub(in crate::page) mod live_table;

@@ -1,5 +1,5 @@
-//! Words of a sidecar that an earlier session has left: clearing its threads and processes, and checking its redo log.
-//! `takeover` handles the rest.
+//! Words of a sidecar that an earlier session has left: clearing its threads and processes, checking its redo
+//! log, and the checkpoint that it (or a new sidecar) builds on. `takeover` handles the rest.
 
 use crate::error::{Error, Result};
 use crate::page::format::log_record::SECTOR;
@@ -14,6 +14,18 @@ pub(super) fn wrong(what: &'static str, at: u64) -> Error {
 }
 
 impl Shm {
+    /// Set the words that make this checkpoint the base.
+    pub(in crate::page) fn build_on(&self, meta: &Meta, meta_sum: u64, before: &Option<Meta>) {
+        // The checkpoint before it, if it exists: recovery may have to fall back to it.
+        let (old, old_catalogue) = before.map_or_else(Default::default, |m| (m.tree(), m.catalogue));
+        let last = self.last_checkpoint();
+        last.set_root(meta.tree().words());
+        last.set_meta_sum(meta_sum);
+        last.set_catalogue(meta.catalogue.words());
+        last.set_old(old.words(), old_catalogue.words());
+        last.set_number(meta.checkpoint);
+    }
+
     /// In a sealed sidecar: clear the old thread slots. If a process died and was not recovered, clear all processes.
     pub(super) fn forget_threads(&self) {
         if self.has_process_slots_in_use() {

@@ -12,7 +12,7 @@
 //!    entering, or that reads a word of the sidecar without entering, sees zeros at the same addresses (`raw::map`),
 //!    takes the latch or the gate there, and then finds the store closed. Conclusions from zeros are checked once more
 //!    (`check_open`): "closed" was set before the zeros appeared. A descriptor that is in use at that moment is closed
-//!    when that use ends (`raw::held`).
+//!    when that use ends (`raw::files::held`).
 //! 5. No mutex is held during a wait: a child forked during it would have a copy of the mutex that is never unlocked.
 
 use crate::error::{Error, Result};

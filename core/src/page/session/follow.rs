@@ -23,10 +23,7 @@ use crate::page::shared::layout;
 use crate::page::shared::shm::Shm;
 use crate::page::sync::wait::Wait;
 use crate::raw::files::held;
-use crate::raw::process;
 use std::os::unix::fs::MetadataExt;
-use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How often the file's name is checked, in nanoseconds.
@@ -58,25 +55,16 @@ impl Pager {
         if self.shm.is_reading(slot) {
             return Ok(());
         }
-        let now = process::coarse_now();
-        if now.wrapping_sub(follow.looked.load(Ordering::Relaxed)) > NAME {
-            follow.looked.store(now, Ordering::Relaxed);
-            if self
-                .store_file()?
-                .metadata()
-                .map_err(|e| Error::io("fstat", e))?
-                .nlink()
-                == 0
-            {
+        if follow.name_is_due(NAME) {
+            let found = self.store_file()?.metadata();
+            if found.map_err(|e| Error::io("fstat", e))?.nlink() == 0 {
                 return Err(refused(
                     self.path(),
                     "the file was removed, or another has taken its place; open that one",
                 ));
             }
         }
-        let current = || {
-            self.shm.last_checkpoint().number() == follow.newest() && follow.full.load(Ordering::Relaxed) == 0
-        };
+        let current = || self.shm.last_checkpoint().number() == follow.newest() && !follow.is_full();
         if current() {
             return Ok(());
         }
@@ -99,9 +87,9 @@ impl Pager {
 
     /// Discard all copies, and show the newest checkpoint. No thread is in a section.
     fn show_newest(&self, follow: &Follow) -> Result<()> {
-        let mut copied = follow.copied.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut copied = follow.copied();
         let store = self.store_file()?;
-        let memory = held::ours(&*follow.memory, COPIES_OF)?;
+        let memory = held::ours(follow.memory(), COPIES_OF)?;
         let deadline = Instant::now() + TORN.min(self.bound());
         let (meta, len) = loop {
             match newest_meta(&store, self.path()) {
@@ -122,7 +110,7 @@ impl Pager {
         self.map.reach(pages as usize * PAGE_SIZE)?;
         self.shm.clear_table(meta.logical)?;
         *copied = 0;
-        follow.full.store(0, Ordering::Relaxed);
+        follow.set_full(false);
         let numbers = (meta.logical, meta.next_id);
         self.shm
             .show_checkpoint(meta.checkpoint, meta.tree(), pages, numbers);

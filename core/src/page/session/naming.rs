@@ -146,8 +146,8 @@ fn is_sidecar_with_changes(
             path,
             format!(
                 "it had another name when processes that used it ended, and what they completed since the last \
-                 checkpoint may be in {}, which cannot be read ({e}): nothing was changed; see to what the error \
-                 says, or remove that file to open the last checkpoint",
+                 checkpoint may be in {}, which cannot be read ({e}): nothing was changed; fix the cause of \
+                 that error, or remove that file to open the last checkpoint",
                 other.display()
             ),
         )

@@ -5,8 +5,8 @@
 //! 2. A left sidecar may hold the only copy of the changes completed since the last checkpoint. So only "not found"
 //!    means that there is none. It is removed only if it was read and proved stale; every other case is an error that
 //!    changes nothing and names the file and the remedy.
-//! 3. A sidecar appears under its name when it is complete, with its final owner and mode (`raw::side_files`). So a
-//!    truncated or unready sidecar was damaged.
+//! 3. A sidecar appears under its name when it is complete, with its final owner and mode (`raw::files::side_files`).
+//!    So a truncated or unready sidecar was damaged.
 //! 4. A sidecar that may have been put there by a user without write access to the store, or that is not a regular
 //!    file, is an error.
 //!
@@ -337,18 +337,4 @@ fn fill(side: File, file: &File, meta: &Meta, meta_sum: u64) -> Result<Shm> {
     shm.begin_log(meta.log);
     shm.sign();
     Ok(shm)
-}
-
-impl Shm {
-    /// Set the words that make this checkpoint the base.
-    pub(in crate::page) fn build_on(&self, meta: &Meta, meta_sum: u64, before: &Option<Meta>) {
-        // The checkpoint before it, if it exists: recovery may have to fall back to it.
-        let (old, old_catalogue) = before.map_or_else(Default::default, |m| (m.tree(), m.catalogue));
-        let last = self.last_checkpoint();
-        last.set_root(meta.tree().words());
-        last.set_meta_sum(meta_sum);
-        last.set_catalogue(meta.catalogue.words());
-        last.set_old(old.words(), old_catalogue.words());
-        last.set_number(meta.checkpoint);
-    }
 }

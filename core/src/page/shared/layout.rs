@@ -16,7 +16,7 @@
 //! | 0x15000 | 16 KiB | lock manager: counters of buckets, u32 |
 //! | 0x19000 | 4 KiB | lock manager: wait signals, u32 |
 //! | 0x1a000 | 4 KiB | the snapshot that a checkpoint is to add or drop (`checkpoint::snapshot`) |
-//! | 0x1b000 | 4 KiB | dropped snapshots whose pages are being freed: 64 of 64 bytes (`checkpoint::dropped`) |
+//! | 0x1b000 | 4 KiB | dropped snapshots whose pages are being freed: 64 of 64 bytes (`pages::dropped_slots`) |
 //! | 0x1c000 | 16 KiB | leases: a word for each bucket of each holder (`leases`) |
 //! | 0x20000 | 2 MiB | lock manager: its table |
 //! | 0x220000 | 384 KiB | change feed: sets of watchers, ring (`regions::feed`); here the fixed part ends |

@@ -69,7 +69,7 @@ pub(crate) fn open(name: &Path, store: &File) -> Result<Option<File>, Result<Str
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) if e.raw_os_error() == Some(libc::ELOOP) => {
-            return Err(Ok("is a symbolic link and no regular file".to_owned()));
+            return Err(Ok("is a symbolic link, not a regular file".to_owned()));
         }
         Err(e) => return Err(Err(e)),
     };
@@ -97,7 +97,7 @@ fn refusal(name: &Path, found: &File, store: &File) -> io::Result<Option<String>
         return Ok(None);
     }
     Ok(Some(format!(
-        "belongs to user {owner}, that may not write the store"
+        "belongs to user {owner}, which may not write the store"
     )))
 }
 

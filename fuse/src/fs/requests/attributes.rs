@@ -1,4 +1,4 @@
-//! Requests on attributes: `getattr`, `setattr`.
+//! Requests on attributes: `getattr`, `setattr`, `statfs`.
 
 use crate::fs::context::Ctx;
 use crate::fs::error::{FsError, FsResult, errno};
@@ -10,10 +10,18 @@ use crate::fs::tree::metadata::attributes::Changes;
 use crate::fs::tree::metadata::attributes::NodeKind;
 use crate::fs::tree::metadata::records::Subject;
 use crate::fs::tree::metadata::records::nanoseconds;
+use crate::kernel::sys;
 use persist_core::store::door::LeaseBucket;
 use persist_core::store::{Value, Writer};
 
 impl Fs {
+    /// Figures for `statfs`: the number of 4 KiB blocks in total, and of free ones.
+    pub(crate) fn statfs(&self) -> FsResult<(u64, u64)> {
+        let stat = self.store.stat()?;
+        let free = sys::free_blocks(self.store.path()).unwrap_or(0);
+        Ok((stat.file_pages + free, stat.free_pages + free))
+    }
+
     /// Request: attributes. A thread with unstored writes sees the file as written.
     pub(crate) fn getattr(&self, ctx: &Ctx, ino: u64, fh: Option<u64>, held: &mut Held) -> FsResult<Attr> {
         let place = self.place(ino)?;

@@ -1,4 +1,5 @@
-//! Locks of files that are renamed, exchanged or removed (`known::locks::moves`).
+//! Locks of files that are renamed, exchanged or removed (`known::locks::moves`): holding the new names. After the move
+//! the locks follow (`tree::moved`).
 //!
 //! 1. A file takes its locks to its new name. There its owners exclude Python before it has the name.
 //! 2. Where another owner holds the new name, the rename waits, and fails as a change of the entry would.
@@ -86,23 +87,6 @@ impl Fs {
                 return Err(FsError::Errno(libc::EAGAIN));
             }
             std::thread::sleep(PAUSE);
-        }
-    }
-
-    /// Let the locks of a file follow it, after its entry was moved or removed.
-    pub(crate) fn locks_follow(&self, ino: u64) {
-        let Some(from) = self.locks.with(|table| table.target_of(ino).cloned()) else {
-            return;
-        };
-        match self.lock_target(&Ctx::own(true), ino) {
-            Ok(to) if to != from => self.locks.change(&self.store, |table, out| {
-                table.moved(&self.store, ino, &from, &to, out);
-            }),
-            Ok(_) => {}
-            Err(e) => log::warn!(
-                "the locks of a file that was moved stay at its old name: {}",
-                e.message(self.store.path())
-            ),
         }
     }
 }

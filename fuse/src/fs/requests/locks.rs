@@ -16,14 +16,12 @@
 
 use crate::fs::context::Ctx;
 use crate::fs::error::{FsError, FsResult};
-use crate::fs::known::inodes::{Place, Slot};
 use crate::fs::known::locks::Locks;
 use crate::fs::known::locks::ranges::{HeldRange, Origin, Range, WHOLE};
 use crate::fs::known::locks::request::{Answer, Ask, Call, Target};
 use crate::fs::tree::filesystem::Fs;
 use crate::kernel::processes;
 use persist_core::store::{Actor, LockMode, Store};
-use std::fmt::Write as _;
 
 fn mode_of(kind: i32) -> FsResult<Option<LockMode>> {
     match kind {
@@ -110,23 +108,6 @@ impl Fs {
         processes::process_of(opener).map_or(request.pid, |process| process.pid)
     }
 
-    /// The target of a lock on an inode.
-    pub(super) fn lock_target(&self, ctx: &Ctx, ino: u64) -> FsResult<Target> {
-        Ok(match self.place(ino)? {
-            Place::Lock(obj) | Place::Dir(obj) => Target::Stored(obj, None),
-            Place::File(spot) if self.is_removed(ino, &spot) => Target::Removed(ino),
-            Place::File(spot) => match spot.slot {
-                Slot::Item(_) => Target::Stored(spot.parent, None),
-                Slot::Key(key) => match self.read(ctx, |r| Ok(r.list_of_waiting(spot.parent)?))? {
-                    Some(list) => Target::Stored(list, None),
-                    None => Target::Stored(spot.parent, Some(key)),
-                },
-            },
-            Place::Deleted => Target::Removed(ino),
-            Place::Link(_) | Place::Control(_) => return Err(FsError::Errno(libc::ENOLCK)),
-        })
-    }
-
     /// The target of a request: where its inode is locked already, or what its inode means now.
     fn target_of(&self, ctx: &Ctx, ino: u64) -> FsResult<Target> {
         if let Some(target) = self.locks.with(|table| table.recorded(ino).cloned()) {
@@ -204,64 +185,5 @@ impl Fs {
             range: WHOLE,
             mode,
         }))
-    }
-}
-
-impl Fs {
-    /// The locks of the store, held and requested, one a line; then the ranges of bytes that commands of this mount
-    /// hold and request.
-    pub(crate) fn describe_locks(&self) -> FsResult<String> {
-        let mut out = String::new();
-        // Writing to a String cannot fail.
-        for l in self.store.locks()? {
-            let what = l.path.unwrap_or_else(|| match l.key_hash {
-                Some(hash) => format!("object {}, the entry with hash {hash:016x}", l.object.0),
-                None => format!("object {}", l.object.0),
-            });
-            let state = if l.waiting { "awaited" } else { "held" };
-            let _ = writeln!(out, "{what} {} {state} {}", l.mode, l.owner);
-        }
-        for (target, held, state) in self.ranges() {
-            let what = target
-                .in_store()
-                .and_then(|target| self.store.path_of(target))
-                .unwrap_or_else(|| "a removed file".to_owned());
-            let mode = if held.mode == LockMode::Exclusive {
-                "X"
-            } else {
-                "S"
-            };
-            let command = processes::command(held.pid).map_or_else(String::new, |c| format!(", \"{c}\""));
-            let bytes = match held.range {
-                (start, end) if end >= WHOLE.1 => format!("bytes {start}-"),
-                (start, end) => format!("bytes {start}-{end}"),
-            };
-            let _ = writeln!(
-                out,
-                "{what} {bytes} {mode} {state} the mount (pid {}{command})",
-                held.pid
-            );
-        }
-        Ok(out)
-    }
-
-    /// The ranges of fcntl locks, and the requests of commands that wait for other commands.
-    fn ranges(&self) -> Vec<(Target, HeldRange, &'static str)> {
-        self.locks.with(|table| {
-            let held = table.files().flat_map(|(target, file)| {
-                let ranges = file.ranges(Call::Fcntl).all();
-                ranges.map(|held| (target.clone(), held, "held"))
-            });
-            let awaited = table.waiters.iter().map(|w| {
-                let held = HeldRange {
-                    owner: w.ask.origin.owner,
-                    pid: w.ask.user,
-                    range: w.ask.range,
-                    mode: w.ask.mode,
-                };
-                (w.target.clone(), held, "awaited")
-            });
-            held.chain(awaited).collect()
-        })
     }
 }

@@ -383,19 +383,6 @@ impl Fs {
         Ok(keys)
     }
 
-    /// A scalar of the store, whole and owned.
-    pub(crate) fn scalar(&self, w: &Writer<'_>, value: &Value) -> FsResult<Scalar<'static>> {
-        if let Some(scalar) = Scalar::from_value(value) {
-            return Ok(scalar.into_owned());
-        }
-        let Some(ty) = Ty::of(value) else {
-            return errno(libc::EINVAL);
-        };
-        let bytes = self.whole(w, value)?;
-        let scalar = scalars::parse_as(ty, &bytes, self.config.exact);
-        scalar.map(Scalar::into_owned).ok_or(FsError::Errno(libc::EINVAL))
-    }
-
     /// Set the whole key of an entry: now if its name is the name of that key, otherwise when it is renamed to it.
     fn set_key(&self, ctx: &Ctx, place: &Place, key: OwnedKey) -> FsResult<()> {
         let spot = match place {
@@ -445,22 +432,6 @@ impl Fs {
         self.spot_moved(&spot, &to);
         drop(removal);
         Ok(())
-    }
-
-    /// Record that an entry moved within the store.
-    pub(crate) fn spot_moved(&self, from: &Spot, to: &Spot) {
-        let mut nodes = lock(&self.inodes);
-        nodes.deleted(&Place::File(to.clone()));
-        nodes.deleted(&Place::Link(to.clone()));
-        nodes.moved(&Place::File(from.clone()), &Place::File(to.clone()));
-        nodes.moved(&Place::Link(from.clone()), &Place::Link(to.clone()));
-        drop(nodes);
-        if !self.locks.with(|table| table.is_idle()) {
-            self.locks_follow(self.number(&Place::File(to.clone())));
-        }
-        lock(&self.awaited).moved(from, to);
-        let from = Mark::Entry(from.parent.id, from.slot.clone());
-        lock(&self.metadata).renamed(&from, to);
     }
 }
 

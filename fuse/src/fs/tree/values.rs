@@ -3,7 +3,7 @@
 use super::filesystem::Fs;
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::text::keys::OwnedKey;
-use crate::fs::text::scalars::Scalar;
+use crate::fs::text::scalars::{self, Scalar, Ty};
 use persist_core::store::{In, Large, LargeKind, Obj, Reader, Value, Writer};
 
 /// The longest key that is read to compute its name.
@@ -62,6 +62,46 @@ impl Owned {
 }
 
 impl Fs {
+    /// The whole file of a scalar.
+    pub(crate) fn whole(&self, r: &Reader<'_>, value: &Value) -> FsResult<Vec<u8>> {
+        let exact = self.config.exact;
+        let Value::Large(large) = value else {
+            return Scalar::from_value(value)
+                .map(|s| s.render(exact))
+                .ok_or(FsError::Errno(libc::ESTALE));
+        };
+        let mut bytes = read_large(r, large)?;
+        match large.kind {
+            LargeKind::Bytes | LargeKind::Link => {}
+            LargeKind::Str { no_newline } => {
+                if !no_newline && !exact {
+                    bytes.push(b'\n');
+                }
+            }
+            LargeKind::Int { negative } => {
+                bytes = Scalar::BigInt {
+                    negative,
+                    magnitude: bytes,
+                }
+                .render(exact);
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// A scalar of the store, whole and owned.
+    fn scalar(&self, w: &Writer<'_>, value: &Value) -> FsResult<Scalar<'static>> {
+        if let Some(scalar) = Scalar::from_value(value) {
+            return Ok(scalar.into_owned());
+        }
+        let Some(ty) = Ty::of(value) else {
+            return errno(libc::EINVAL);
+        };
+        let bytes = self.whole(w, value)?;
+        let scalar = scalars::parse_as(ty, &bytes, self.config.exact);
+        scalar.map(Scalar::into_owned).ok_or(FsError::Errno(libc::EINVAL))
+    }
+
     /// A value of the store, whole.
     pub(crate) fn owned(&self, w: &Writer<'_>, value: &Value) -> FsResult<Owned> {
         Ok(match value {

@@ -2,7 +2,8 @@
 //! access needs no read of the header, whose cache line is seldom in the processor's cache if there are many
 //! objects.
 //!
-//! 1. It is valid as long as `Pages::structure` is unchanged, like a note (`page/memo.rs`).
+//! 1. It is valid as long as `Pages::structure` is unchanged, like a cached lookup
+//!    (`page::pager::state::lookup_cache`).
 //! 2. It is filled in a section that holds, and used in a section. All threads that fill it under one number
 //!    write the same words. A thread that is stopped while it fills may later write older words over newer
 //!    ones: a checksum over the words detects that.

@@ -11,15 +11,35 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub(crate) struct Helper {
     /// The fork generation of the process that has checked whether it needs a helper; 0: none has.
-    pub(in crate::page) seen_to: AtomicU32,
-    pub(in crate::page) shared: Arc<Shared>,
+    seen_to: AtomicU32,
+    shared: Arc<Shared>,
 }
 
+/// What the thread keeps for itself, too: it may outlive the opening.
 #[derive(Debug, Default)]
 pub(in crate::page) struct Shared {
-    pub(in crate::page) ending: AtomicBool,
-    pub(in crate::page) room: Room,
-    pub(in crate::page) state: Mutex<State>,
+    ending: AtomicBool,
+    room: Room,
+    state: Mutex<State>,
+}
+
+impl Shared {
+    /// Return the flag that ends the thread.
+    pub(in crate::page) fn ending(&self) -> &AtomicBool {
+        &self.ending
+    }
+
+    /// Return whether the thread is to end.
+    pub(in crate::page) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::SeqCst)
+    }
+
+    /// The thread has ended: it no longer holds its count of the pager, which `count` drops under the mutex.
+    pub(in crate::page) fn release_count(&self, count: impl FnOnce()) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.counted = false;
+        count();
+    }
 }
 
 /// Requests of this process for room in the file (`helper::room`), counted. Atomic words, so that a fork needs no lock.
@@ -85,15 +105,43 @@ impl Helper {
         self.seen_to.load(Ordering::Relaxed) != process::forks()
     }
 
+    /// Note that this process has checked whether it needs a helper.
+    pub(in crate::page) fn note_checked(&self) {
+        self.seen_to.store(process::forks(), Ordering::Relaxed);
+    }
+
+    /// Have the next change check again whether this process needs a helper.
+    pub(in crate::page) fn check_again(&self) {
+        self.seen_to.store(0, Ordering::Relaxed);
+    }
+
+    /// Have the thread end and start none (`ends`), or allow one again.
+    pub(in crate::page) fn set_ending(&self, ends: bool) {
+        self.shared.ending.store(ends, Ordering::SeqCst);
+    }
+
+    /// Return whether the thread is to end.
+    pub(in crate::page) fn is_ending(&self) -> bool {
+        self.shared.is_ending()
+    }
+
+    pub(in crate::page) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(in crate::page) fn room(&self) -> &Room {
+        &self.shared.room
+    }
+
     pub(in crate::page) fn state(&self) -> MutexGuard<'_, State> {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// In a forked child: clear the state of the parent's thread.
     pub(in crate::page) fn after_fork(&self) {
-        self.shared.ending.store(false, Ordering::SeqCst);
-        if let Some(number) = self.shared.room.wanted() {
-            self.shared.room.answer(number);
+        self.set_ending(false);
+        if let Some(number) = self.room().wanted() {
+            self.room().answer(number);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The lock file `FILE-lock`: byte locks that show which processes use a store and are alive.
 //!
 //! 1. Locks on bytes of this file decide which processes use the store and which of them are alive. Only users that may
-//!    write the store can open it (`raw::side_files`). A user that may only read the store can lock bytes of the store
-//!    file, but none that a process waits for.
+//!    write the store can open it (`raw::files::side_files`). A user that may only read the store can lock bytes of
+//!    the store file, but none that a process waits for.
 //! 2. The file holds the store's device and inode. A lock file of another store, which had the same name before, is
 //!    replaced by a process that holds its `BYTE_REPLACE` and still finds it under the name.
 //! 3. A process that has the store open also holds a `mark`: an exclusive lock on a byte of the store file, which needs

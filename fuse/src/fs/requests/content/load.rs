@@ -4,9 +4,8 @@ use crate::fs::context::Ctx;
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::Place;
 use crate::fs::known::open_files::{OpenFile, State};
-use crate::fs::text::scalars::{Scalar, Ty};
+use crate::fs::text::scalars::Ty;
 use crate::fs::tree::filesystem::Fs;
-use crate::fs::tree::values::read_large;
 use persist_core::store::{Large, LargeKind, Reader, Value};
 use std::sync::Arc;
 
@@ -35,33 +34,6 @@ impl Fs {
                 large: None,
             }),
         }
-    }
-
-    /// The whole file of a scalar.
-    pub(crate) fn whole(&self, r: &Reader<'_>, value: &Value) -> FsResult<Vec<u8>> {
-        let exact = self.config.exact;
-        let Value::Large(large) = value else {
-            return Scalar::from_value(value)
-                .map(|s| s.render(exact))
-                .ok_or(FsError::Errno(libc::ESTALE));
-        };
-        let mut bytes = read_large(r, large)?;
-        match large.kind {
-            LargeKind::Bytes | LargeKind::Link => {}
-            LargeKind::Str { no_newline } => {
-                if !no_newline && !exact {
-                    bytes.push(b'\n');
-                }
-            }
-            LargeKind::Int { negative } => {
-                bytes = Scalar::BigInt {
-                    negative,
-                    magnitude: bytes,
-                }
-                .render(exact);
-            }
-        }
-        Ok(bytes)
     }
 
     /// The current content of a file.

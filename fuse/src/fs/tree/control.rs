@@ -10,12 +10,16 @@
 use crate::fs::context::Ctx;
 use crate::fs::error::{FsResult, errno};
 use crate::fs::known::inodes::{Control, Place, ROOT};
+use crate::fs::known::locks::ranges::{HeldRange, WHOLE};
+use crate::fs::known::locks::request::{Call, Target};
 use crate::fs::text::names;
 use crate::fs::tree::filesystem::Fs;
 use crate::fs::tree::find::Found;
 use crate::fs::tree::metadata::attributes::Attr;
 use crate::fs::tree::metadata::attributes::NodeKind;
-use crate::kernel::sys;
+use crate::kernel::processes;
+use persist_core::store::LockMode;
+use std::fmt::Write as _;
 
 /// The entries of a control directory.
 pub(crate) fn children(control: Control) -> &'static [(&'static [u8], Control)] {
@@ -113,11 +117,63 @@ impl Fs {
         };
         Ok(text.into_bytes())
     }
+}
 
-    /// Figures for `statfs`: the number of 4 KiB blocks in total, and of free ones.
-    pub(crate) fn statfs(&self) -> FsResult<(u64, u64)> {
-        let stat = self.store.stat()?;
-        let free = sys::free_blocks(self.store.path()).unwrap_or(0);
-        Ok((stat.file_pages + free, stat.free_pages + free))
+impl Fs {
+    /// The locks of the store, held and requested, one a line; then the ranges of bytes that commands of this mount
+    /// hold and request.
+    fn describe_locks(&self) -> FsResult<String> {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        for l in self.store.locks()? {
+            let what = l.path.unwrap_or_else(|| match l.key_hash {
+                Some(hash) => format!("object {}, the entry with hash {hash:016x}", l.object.0),
+                None => format!("object {}", l.object.0),
+            });
+            let state = if l.waiting { "awaited" } else { "held" };
+            let _ = writeln!(out, "{what} {} {state} {}", l.mode, l.owner);
+        }
+        for (target, held, state) in self.ranges() {
+            let what = target
+                .in_store()
+                .and_then(|target| self.store.path_of(target))
+                .unwrap_or_else(|| "a removed file".to_owned());
+            let mode = if held.mode == LockMode::Exclusive {
+                "X"
+            } else {
+                "S"
+            };
+            let command = processes::command(held.pid).map_or_else(String::new, |c| format!(", \"{c}\""));
+            let bytes = match held.range {
+                (start, end) if end >= WHOLE.1 => format!("bytes {start}-"),
+                (start, end) => format!("bytes {start}-{end}"),
+            };
+            let _ = writeln!(
+                out,
+                "{what} {bytes} {mode} {state} the mount (pid {}{command})",
+                held.pid
+            );
+        }
+        Ok(out)
+    }
+
+    /// The ranges of fcntl locks, and the requests of commands that wait for other commands.
+    fn ranges(&self) -> Vec<(Target, HeldRange, &'static str)> {
+        self.locks.with(|table| {
+            let held = table.files().flat_map(|(target, file)| {
+                let ranges = file.ranges(Call::Fcntl).all();
+                ranges.map(|held| (target.clone(), held, "held"))
+            });
+            let awaited = table.waiters.iter().map(|w| {
+                let held = HeldRange {
+                    owner: w.ask.origin.owner,
+                    pid: w.ask.user,
+                    range: w.ask.range,
+                    mode: w.ask.mode,
+                };
+                (w.target.clone(), held, "awaited")
+            });
+            held.chain(awaited).collect()
+        })
     }
 }
