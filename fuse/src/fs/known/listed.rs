@@ -76,9 +76,11 @@ impl Listed {
     pub(crate) fn is_kept(&self, ino: u64, reply: &Reply) -> bool {
         self.table.get(&ino).is_some_and(|known| {
             let all = &known.all;
+            // The count begins again with other leases (a remount).
+            let forgotten = reply.forgotten.checked_sub(all.forgotten);
             known.is_whole
                 && reply.now.saturating_add(SLACK) < all.until
-                && all.passing + (reply.forgotten - all.forgotten) <= all.entries / PART
+                && forgotten.is_some_and(|forgotten| all.passing + forgotten <= all.entries / PART)
         })
     }
 
@@ -133,6 +135,16 @@ mod tests {
         assert!(listed.is_kept(7, &start(0)));
         assert!(!listed.is_kept(7, &start(400_000_000)), "too soon before the end");
         assert!(!listed.is_kept(8, &start(0)));
+    }
+
+    #[test]
+    fn a_count_of_other_leases_says_nothing() {
+        let mut listed = Listed::default();
+        let mut before = reply(0, 2, &[LONG; 80]);
+        before.forgotten = 5;
+        listed.replied(7, &before, true);
+        assert!(listed.is_kept(7, &Reply::new(0, 2, 5)));
+        assert!(!listed.is_kept(7, &Reply::new(0, 2, 4)));
     }
 
     #[test]
