@@ -138,9 +138,7 @@ def test_links_of_a_directory_whose_time_comes_again(mnt: Mount, root: Any) -> N
 
 
 @pytest.mark.parametrize("waits", [False, True])
-def test_links_of_a_directory_where_a_symlink_becomes_a_directory(
-    mnt: Mount, root: Any, waits: bool
-) -> None:
+def test_links_of_a_directory_where_a_symlink_becomes_a_directory(mnt: Mount, root: Any, waits: bool) -> None:
     mnt.sh("mkdir b")
     if waits:
         mnt.sh("ln -s ../a b/y")
