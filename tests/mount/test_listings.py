@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,54 @@ def test_links_of_a_directory_count_what_comes_and_goes(mnt: Mount, root: Any) -
             root["d"][f"name {rng.randrange(20)}"] = rng.choice(["", {}])
         assert directory.stat().st_nlink == 2 + sum(e.is_dir() for e in directory.iterdir()), turn
     assert all(e.stat().st_nlink == 2 for e in directory.iterdir() if e.is_dir())
+
+
+def links(mnt: Mount, name: str) -> int:
+    return (mnt.path / name).stat().st_nlink
+
+
+def long_ago(mnt: Mount, name: str) -> None:
+    """Set a time: the mount keeps what it counts in a directory that has not changed for a while."""
+    os.utime(mnt.path / name, ns=(10**18, 10**18))
+
+
+def test_links_of_a_directory_whose_time_comes_again(mnt: Mount, root: Any) -> None:
+    mnt.sh("mkdir -p new d/a; echo x > d/f")
+    long_ago(mnt, "d")
+    assert links(mnt, "d") == 3
+    mnt.sh("mv d/f f; mv new d/f")
+    long_ago(mnt, "d")
+    assert links(mnt, "d") == 4
+    root["d"]["f"] = 5
+    long_ago(mnt, "d")
+    assert links(mnt, "d") == 3
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_links_of_a_directory_where_a_symlink_becomes_a_directory(mnt: Mount, root: Any, waits: bool) -> None:
+    mnt.sh("mkdir b")
+    if waits:
+        mnt.sh("ln -s ../a b/y")
+        long_ago(mnt, "b")
+        assert links(mnt, "b") == 2
+        mnt.sh("mkdir a")
+    else:
+        root["a"] = {}
+        root["b"]["y"] = root["a"]
+        long_ago(mnt, "b")
+    assert links(mnt, "b") == 2 and (mnt.path / "b/y").is_symlink()
+    del root["a"]
+    directory = (mnt.path / "b/y").is_dir() and not (mnt.path / "b/y").is_symlink()
+    assert links(mnt, "b") == 2 + directory
+    assert directory or waits
+
+
+def test_links_of_a_directory_that_is_looked_at_in_a_transaction(mnt: Mount, store: Any) -> None:
+    root = store.root
+    root["d"] = {"k": 5, "a": {}}
+    with store.transaction():
+        root["d"]["k"] = {}
+        end = time.monotonic() + 0.3
+        while time.monotonic() < end:
+            assert links(mnt, "d") == 3
+    assert links(mnt, "d") == 4

@@ -190,6 +190,13 @@ impl Reader<'_> {
         }
     }
 
+    /// Return whether this is the state before a transaction that is open. The times of containers may be those of the
+    /// transaction: then they say nothing about the state.
+    #[doc(hidden)]
+    pub fn is_before_transaction(&self) -> bool {
+        self.shows_committed()
+    }
+
     /// Return whether a log of splices is kept.
     #[doc(hidden)]
     pub fn logs_splices(&self) -> Result<bool> {

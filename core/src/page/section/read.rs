@@ -111,7 +111,8 @@ impl ReadSection<'_> {
         self.stay
     }
 
-    pub(super) fn shows_committed(&self) -> bool {
+    /// Return whether this is the state before a transaction that is open.
+    pub(crate) fn shows_committed(&self) -> bool {
         self.committed.is_some()
     }
 

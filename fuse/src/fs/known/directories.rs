@@ -5,7 +5,8 @@
 //! 2. What is kept holds as long as the container's time and number of entries stay (`Stamp`). Each change of a
 //!    container sets a later time. A change of entries through this mount also removes the time that is kept, and a
 //!    count is kept only after a change of this mount that is done, or if the last change is older than a tick of the
-//!    clock: an operation that is undone may change the time.
+//!    clock: an operation that is undone may change the time. A time that a tool sets may come again: then all that is
+//!    kept is removed.
 //! 3. The size is bounded: beyond `MAX` directories, all are dropped. A directory then has the time of its container,
 //!    which is the same or later.
 
@@ -58,14 +59,14 @@ impl Directories {
         self.at(container).subdirectories = Some((stamp, count));
     }
 
-    /// Forget the time of a directory whose entries, or whose time, this mount changes.
+    /// Forget the time of a directory whose entries this mount changes.
     pub(crate) fn forget_time(&mut self, container: ObjectId) {
         if let Some(directory) = self.table.get_mut(&container) {
             directory.time = None;
         }
     }
 
-    /// Forget a container that is gone.
+    /// Forget a container that is gone, or whose time a tool sets.
     pub(crate) fn forget(&mut self, container: ObjectId) {
         self.table.remove(&container);
     }

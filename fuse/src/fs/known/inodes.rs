@@ -2,8 +2,9 @@
 //!
 //! 1. A number that the kernel holds (its lookup count is above 0) keeps its meaning until the kernel forgets it.
 //! 2. A directory's number derives from the id of its object. A file's number is a hash of its directory and key, which
-//!    finds it again; while that number is taken, the next one is tried, and listed (`others`). Numbers therefore stay
-//!    the same after the kernel forgets them.
+//!    finds it again; while that number is taken, the next ones are tried (`NEAR`), and listed (`others`). Numbers
+//!    therefore stay the same after the kernel forgets them. Names can be chosen so that their hashes are the same:
+//!    beyond the next ones a hash with a secret is tried.
 //! 3. A directory in the table pins its object. `forget` and `drain` return the pins for the caller to undo.
 //! 4. The upper bits of a number name its table: 0 for the mounted store, otherwise a view of a snapshot (`view_of`).
 //! 5. When an entry is removed or replaced by a rename, its number means nothing from then on (`Place::Deleted`). If it
@@ -14,7 +15,7 @@ use super::by_number::ByNumber;
 use crate::fs::text::keys::OwnedKey;
 use persist_core::store::{Obj, ObjectId};
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// The number of the root (of a view: `root_of`).
@@ -25,6 +26,8 @@ const VIEW_SHIFT: u32 = 52;
 pub(crate) const MAX_VIEWS: u64 = (1 << (u64::BITS - VIEW_SHIFT)) - 1;
 /// This bit is set in numbers of files and clear in numbers of directories.
 const FILE_BIT: u64 = 1 << (VIEW_SHIFT - 1);
+/// How many numbers are tried from the hash of a place on.
+const NEAR: u64 = 8;
 /// Numbers of control files have this bit as well.
 const CONTROL_BIT: u64 = 1 << (VIEW_SHIFT - 2);
 
@@ -147,6 +150,7 @@ struct Node {
 pub(crate) struct Inodes {
     view: u64,
     nodes: ByNumber<u64, Node>,
+    secret: RandomState,
     /// The numbers of files and symlinks that are not the hash of their place: few.
     others: HashMap<Identity, u64>,
     /// Places that entries get, or have got, while their inodes still mean the places that they had.
@@ -220,12 +224,19 @@ impl Inodes {
             return *number;
         }
         let of_view = self.view << VIEW_SHIFT;
-        let mut number = of_view | identity.number();
-        while let Some(node) = self.nodes.get(&number) {
+        let mut number = self.hash_of(identity);
+        for tried in 1.. {
+            let Some(node) = self.nodes.get(&number) else {
+                break;
+            };
             if self::identity(&node.place).is_some_and(|held| held == *identity) {
                 break;
             }
-            number = of_view | (number + 1) & (CONTROL_BIT - 1) | FILE_BIT;
+            let next = match tried < NEAR {
+                true => number + 1,
+                false => self.secret.hash_one((identity, tried)),
+            };
+            number = of_view | next & (CONTROL_BIT - 1) | FILE_BIT;
         }
         number
     }

@@ -76,9 +76,11 @@ impl Listed {
     pub(crate) fn is_kept(&self, ino: u64, reply: &Reply) -> bool {
         self.table.get(&ino).is_some_and(|known| {
             let all = &known.all;
+            // The count begins again with other leases (a remount).
+            let forgotten = reply.forgotten.checked_sub(all.forgotten);
             known.is_whole
                 && reply.now.saturating_add(SLACK) < all.until
-                && all.passing + reply.forgotten.saturating_sub(all.forgotten) <= all.entries / PART
+                && forgotten.is_some_and(|forgotten| all.passing + forgotten <= all.entries / PART)
         })
     }
 
@@ -136,21 +138,21 @@ mod tests {
     }
 
     #[test]
+    fn a_count_of_other_leases_says_nothing() {
+        let mut listed = Listed::default();
+        let mut before = reply(0, 2, &[LONG; 80]);
+        before.forgotten = 5;
+        listed.replied(7, &before, true);
+        assert!(listed.is_kept(7, &Reply::new(0, 2, 5)));
+        assert!(!listed.is_kept(7, &Reply::new(0, 2, 4)));
+    }
+
+    #[test]
     fn what_the_kernel_has_forgotten_counts() {
         let mut listed = Listed::default();
         listed.replied(7, &reply(0, 2, &[LONG; 80]), true);
         assert!(listed.is_kept(7, &Reply::new(0, 2, 10)));
         assert!(!listed.is_kept(7, &Reply::new(0, 2, 11)));
-        // Other leases, after a remount, count from 0.
-        listed.replied(
-            7,
-            &Reply {
-                forgotten: 5,
-                ..reply(0, 2, &[LONG; 80])
-            },
-            true,
-        );
-        assert!(listed.is_kept(7, &Reply::new(0, 2, 0)));
         let mut ttls = [LONG; 80];
         ttls[..11].fill(Duration::ZERO);
         listed.replied(7, &reply(0, 2, &ttls), true);

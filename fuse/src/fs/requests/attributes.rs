@@ -1,6 +1,6 @@
 //! Requests on attributes: `getattr`, `setattr`, `statfs`.
 
-use crate::fs::context::Ctx;
+use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{Place, Slot, Spot};
 use crate::fs::known::leases::Held;
@@ -104,7 +104,7 @@ impl Fs {
         let print = match subject {
             Subject::Dir(obj) => {
                 if let Some(time) = changes.mtime {
-                    self.changing_entries(obj);
+                    lock(&self.directories).forget(obj.id);
                     w.set_mtime(obj, nanoseconds(time.value()))?;
                 }
                 None

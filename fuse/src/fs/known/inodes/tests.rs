@@ -153,3 +153,47 @@ fn one_pin_a_directory() {
     );
     assert_eq!(nodes.forget(number, 2), Some(obj(5)));
 }
+
+/// Names whose hashes are the same, of a file in a directory with this id. In XXH3 each 16 bytes of a text count as the
+/// product of their halves, each mixed with a constant and the seed. The first half of these makes the product 0.
+fn names_of_one_hash(n: usize) -> (u64, Vec<String>) {
+    const SECRET: u64 = u64::from_le_bytes([0xb8, 0xfe, 0x6c, 0x39, 0x23, 0xa4, 0x4b, 0xbe]);
+    let first = *b"hostile ";
+    let seed = u64::from_le_bytes(first).wrapping_sub(SECRET);
+    let names = (0..n).map(|i| format!("hostile {i:08}{}", "x".repeat(16)));
+    (seed >> 1, names.collect())
+}
+
+#[test]
+fn names_of_one_hash_get_numbers_far_from_each_other() {
+    const N: usize = 1000;
+    let (id, names) = names_of_one_hash(N);
+    let (mut nodes, root) = (Inodes::new(3), obj(1));
+    let file = |name: &str| {
+        Place::File(Spot {
+            parent: Obj {
+                addr: Addr(64),
+                id: ObjectId(id),
+            },
+            slot: Slot::Key(OwnedKey::Str(name.as_bytes().to_vec())),
+        })
+    };
+    let first = nodes.number(root, &file(&names[0]));
+    assert!(names.iter().all(|name| nodes.number(root, &file(name)) == first));
+    let numbers: Vec<u64> = names
+        .iter()
+        .map(|name| nodes.hold(root, file(name), None).0)
+        .collect();
+    let near = numbers
+        .iter()
+        .filter(|number| **number >= first && **number < first + N as u64);
+    assert!(near.count() as u64 <= NEAR);
+    assert_eq!(numbers.iter().collect::<HashSet<_>>().len(), N);
+    for (name, number) in names.iter().zip(numbers) {
+        assert_eq!(view_of(number), 3);
+        assert!(number & FILE_BIT != 0 && number & CONTROL_BIT == 0);
+        assert_eq!(nodes.held(&identity(&file(name)).unwrap()), Some(number));
+        assert!(nodes.forget(number, 1).is_none());
+    }
+    assert!(nodes.is_empty() && nodes.others.is_empty());
+}

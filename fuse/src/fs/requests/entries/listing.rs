@@ -111,6 +111,8 @@ impl Fs {
             let batch = self.read(ctx, |r| {
                 self.batch(r, dir, cursor, if plus { Some(&mut *held) } else { None })
             });
+            // The section may have waited, and the times to live count from here.
+            reply.now = lease_clock();
             let (batch, end) = match batch {
                 Ok(batch) => batch,
                 // The directory was removed while it is open.

@@ -4,13 +4,16 @@
 //!    means "not known" to programs that use it (as on Btrfs).
 //! 2. A count is used again as long as the container is in the same state (`known::directories`). A request that adds
 //!    or removes one entry carries it on: counting at each would make a directory of n files cost n * n / 2.
+//! 3. While a transaction is open, readers see the state before it, but its times. A count of that state is not kept.
+//! 4. A symlink to a container becomes its directory when the home of that goes, without a change of this container. A
+//!    link value becomes such a symlink, and the time stays. So the count of a directory with symlinks is not kept.
 
 use crate::fs::context::lock;
 use crate::fs::error::FsResult;
 use crate::fs::known::directories::Stamp;
 use crate::fs::tree::filesystem::Fs;
 use crate::fs::tree::metadata::records::nanoseconds;
-use persist_core::store::{Kind, Obj, Reader, Step, Value};
+use persist_core::store::{Kind, LargeKind, Obj, Reader, Step, Value};
 use std::time::SystemTime;
 
 /// The most entries that are counted.
@@ -90,20 +93,40 @@ impl Fs {
         if let (Some(count), None) = (kept, waiting) {
             return Ok(2 + count);
         }
-        let mut count = count(r, container)?;
+        let there = count(r, container)?;
         if let Some(dict) = waiting {
-            count += self::count(r, dict)?;
-        } else if nanoseconds(SystemTime::now()).saturating_sub(stamp.time) > TICK {
-            r.still_valid(container)?;
-            lock(&self.directories).keep_subdirectories(container, stamp, count);
+            return Ok(2 + there.homes + count(r, dict)?.homes);
         }
-        Ok(2 + count)
+        let is_settled = nanoseconds(SystemTime::now()).saturating_sub(stamp.time) > TICK;
+        if there.symlinks == 0 && is_settled && !r.is_before_transaction() {
+            r.still_valid(container)?;
+            lock(&self.directories).keep_subdirectories(container, stamp, there.homes);
+        }
+        Ok(2 + there.homes)
     }
 }
 
-/// The number of containers whose homes are entries of this one.
-fn count(r: &Reader<'_>, container: Obj) -> FsResult<u32> {
-    let mut count = 0;
+/// What a container has: subdirectories, and symlinks, which may become subdirectories.
+#[derive(Default)]
+struct Entries {
+    homes: u32,
+    symlinks: u32,
+}
+
+impl Entries {
+    fn add(&mut self, value: &Value, is_home: impl FnOnce(Obj) -> FsResult<bool>) -> FsResult<()> {
+        match value {
+            Value::Obj(obj) if is_home(*obj)? => self.homes += 1,
+            Value::Obj(_) | Value::Link(_) => self.symlinks += 1,
+            Value::Large(large) if large.kind == LargeKind::Link => self.symlinks += 1,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn count(r: &Reader<'_>, container: Obj) -> FsResult<Entries> {
+    let mut count = Entries::default();
     if r.kind(container)? == Kind::List {
         let mut items = Vec::new();
         let len = r.len(container)?;
@@ -114,18 +137,15 @@ fn count(r: &Reader<'_>, container: Obj) -> FsResult<u32> {
             &mut items,
         )?;
         for (index, item) in (0..).zip(&items) {
-            if let Value::Obj(obj) = item {
-                count += u32::from(r.is_home(*obj, container, &Step::Index(index))?);
-            }
+            count.add(item, |obj| Ok(r.is_home(obj, container, &Step::Index(index))?))?;
         }
         return Ok(count);
     }
     let mut cursor = 0;
     while let Some(entry) = r.next(container, cursor)? {
         cursor = entry.cursor;
-        if let Value::Obj(obj) = entry.value {
-            count += u32::from(r.is_home(obj, container, &Step::Key(entry.key))?);
-        }
+        let step = Step::Key(entry.key);
+        count.add(&entry.value, |obj| Ok(r.is_home(obj, container, &step)?))?;
     }
     Ok(count)
 }
