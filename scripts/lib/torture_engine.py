@@ -73,12 +73,12 @@ PARTS = [
     Part("model", "random histories against a plain model", ["model", "remembered"], 0.1),
     Part(
         "disk",
-        "full disks, quotas, failing flushes, files cut short, limits; sidecars, forks",
+        "full disks, quotas, failing flushes, files cut short, limits; sidecars, forks; thousands of stores",
         ["full_disk", "io_error", "faults", "limits", "sidecar", "forks"],
         0.05,
         {"runs": "refusals of space tried"},
         long=True,
-        doors=["test_full_disk.py", "test_disk_trouble.py", "test_sidecar_life.py"],
+        doors=["test_full_disk.py", "test_disk_trouble.py", "test_sidecar_life.py", "test_many_stores.py"],
     ),
     Part(
         "hostile",
@@ -156,7 +156,7 @@ def run(part: Part, seconds: float, every: bool) -> Result:
         output = e.stdout.decode(errors="replace") if isinstance(e.stdout, bytes) else e.stdout or ""
         failed = "it did not end"
     if part.doors and not failed:
-        ran = through_doors(part.doors, 600)
+        ran = through_doors(part.doors, env, 600)
         output, failed = output + ran.stdout, "" if ran.returncode == 0 else "a test failed"
     lines = [line for line in output.splitlines() if line.strip() and not HARNESS.match(line)]
     tests = sum(int(n) for n in re.findall(r"(\d+) passed", output))
@@ -175,9 +175,9 @@ def run(part: Part, seconds: float, every: bool) -> Result:
     return Result(part.name, part.what, time.monotonic() - begin, ", ".join(done), failed)
 
 
-def through_doors(files: list[str], limit: float) -> subprocess.CompletedProcess[str]:
+def through_doors(files: list[str], more: dict[str, str], limit: float) -> subprocess.CompletedProcess[str]:
     """Run tests in Python that need the built module and the mount."""
-    env = dict(os.environ)
+    env = {**os.environ, **more}
     if not os.path.exists("/dev/fuse"):
         env["PERSIST_NO_FUSE"] = "1"
         print("   not tried: what needs a mount: there is no /dev/fuse", flush=True)

@@ -25,6 +25,7 @@ def programs(seconds: float, seed: int) -> Result:
         argv += ["--every", str(workers)] + (["--kills"] if n % 2 else [])
         children.append(subprocess.Popen(argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
     totals, failed = [0, 0, 0], ""
+    left_out: set[str] = set()
     for child in children:
         try:
             output = child.communicate(timeout=seconds + 900)[0]
@@ -33,8 +34,12 @@ def programs(seconds: float, seed: int) -> Result:
             output, failed = child.communicate()[0], "it did not end"
         for found in re.findall(r"^(\d+) programs of (\d+) steps, (\d+) kills", output, re.M):
             totals = [total + int(n) for total, n in zip(totals, found)]
+        left_out.update(re.findall(r"^not tried: (.*)", output, re.M))
         if child.returncode:
             print(output)
             failed = failed or "a program failed"
+    for what_not in sorted(left_out):
+        print(f"   not tried: {what_not}", flush=True)
     done = f"{totals[0]:,} programs, {totals[1]:,} steps, {totals[2]:,} kills"
+    done += f", {len(left_out)} not tried" if left_out else ""
     return Result("programs", what, time.monotonic() - begin, done, failed)

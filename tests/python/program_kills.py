@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import os
 import random
 import subprocess
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import persist
+from program_actors import actors_of
 from program_machine import Machine, Unresolved
 from program_real import Failure, Real, canonical, check_block, model_block, run_step
 from program_steps import Maker, Step
@@ -37,11 +37,11 @@ def durability_of(seed: int) -> str:
     return "commit" if seed % 3 == 2 else "checkpoint"
 
 
-def child(home: Path, seed: int, threads: list[int]) -> None:
+def child(home: Path, seed: int) -> None:
     """Run steps until the process is killed."""
     rng, stores, age = shape(seed)
-    machine = Machine(stores, threads)
-    maker, real = Maker(rng, machine), Real(home, stores, threads, age, durability_of(seed))
+    machine = Machine(stores, actors_of(seed))
+    maker, real = Maker(rng, machine), Real(home, stores, actors_of(seed), age, durability_of(seed))
     fd = os.open(home / "acks", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     print("ready", flush=True)
     while True:
@@ -65,13 +65,13 @@ def again(machine: Machine, step: Step, blocked: bool) -> None:
             expected.undo()
 
 
-def kill_one(home: Path, seed: int, threads: list[int], count: int) -> int:
+def kill_one(home: Path, seed: int, count: int) -> int:
     """Run a process and kill it once within about `count` steps; return the number of its steps."""
     dice = random.Random(seed + 1)
     rng, stores, _ = shape(seed)
     paths = [home / f"{n}.store" for n in range(stores)]
     argv = [sys.executable, str(Path(__file__).with_name("random_programs.py")), "--child", str(home)]
-    argv += ["--seed", str(seed), "--threads", json.dumps(threads)]
+    argv += ["--seed", str(seed)]
     # Processes that have the store open find the same state as those that open it afterwards.
     survivors: list[persist.Store] = []
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -96,7 +96,7 @@ def kill_one(home: Path, seed: int, threads: list[int], count: int) -> int:
     finally:
         process.kill()
         process.communicate()
-    machine = Machine(stores, threads)
+    machine = Machine(stores, actors_of(seed))
     maker = Maker(rng, machine)
     for byte in noted:
         again(machine, maker.step(), byte == BLOCKED[0])

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from program_actors import Actor, has_async_forms
 from program_model import BUILTIN, WHOLE, Expected, Node, Store, Tx, Unresolved, children, plain
 from program_steps import DICT, LIST, OBJECT, READS, Step
 
@@ -14,12 +15,13 @@ NO_EFFECT = {"sync", "gc", "stat", "reopen", "at", "snapshot", "drop snapshot"}
 
 
 class Machine:
-    """The model of several stores and the actors that use them. `loop_of` returns the thread of an actor."""
+    """The model of several stores and the actors that use them."""
 
-    def __init__(self, stores: int, threads: list[int]) -> None:
+    def __init__(self, stores: int, actors: list[Actor]) -> None:
         self.stores = [Store() for _ in range(stores)]
-        self.threads = threads
-        self.actors = list(range(len(threads)))
+        self.kinds = [kind for kind, _ in actors]
+        self.threads = [thread for _, thread in actors]
+        self.actors = list(range(len(actors)))
         self.handles: dict[int, tuple[int, Node]] = {}
         # Lock objects that the program keeps: store, container, key, owner.
         self.named: dict[int, tuple[int, Node, Any, int]] = {}
@@ -214,11 +216,12 @@ class Machine:
         return expected
 
     def told(self, actor: int, holders: set[int]) -> tuple[str, ...]:
-        """Return the exceptions for locks of these holders: an error at once if one is a task of the same thread."""
+        """Return the exceptions for locks of these holders: an error at once if one is a task of the same thread. A
+        greenlet of gevent waits for those of its thread, too; `OtherTask` is a `LockTimeout`."""
         near = {self.threads[h] == self.threads[actor] for h in holders}
-        if near == {True}:
-            return ("OtherTask",)
-        return ("LockTimeout",) if near == {False} else ("LockTimeout", "OtherTask")
+        if near == {False} or self.kinds[actor] == "gevent":
+            return ("LockTimeout",)
+        return ("OtherTask",) if near == {True} else ("LockTimeout", "OtherTask")
 
     def die(self, s: int) -> None:
         """Undo a transaction that met a lock. No operation can run in it any more."""
@@ -235,7 +238,7 @@ class Machine:
         if self.foreign(s, actor):
             # The asynchronous form waits for other tasks, too.
             told = self.told(actor, {store.tx.owner})  # type: ignore[union-attr]
-            return Expected(blocked=("LockTimeout",) if waits else told)
+            return Expected(blocked=("LockTimeout",) if waits and has_async_forms(self.kinds[actor]) else told)
         save = store.save(self.extra(s))
         if store.tx:
             store.tx.saves.append(save)
@@ -328,7 +331,7 @@ class Machine:
         store = self.stores[s]
         mode = "S" if shared else "X"
         # The transaction of another task of this thread does not block access to the table of locks.
-        if self.foreign(s, actor) and self.told(actor, {store.tx.owner}) != ("OtherTask",):  # type: ignore[union-attr]
+        if self.foreign(s, actor) and self.threads[store.tx.owner] != self.threads[actor]:  # type: ignore[union-attr]
             return Expected(blocked=("LockTimeout",))
         others = store.holders(node, key, mode, actor)
         if others:

@@ -1,4 +1,4 @@
-"""Steps on the store: each in its thread or task, one after the other, compared with the model.
+"""Steps on the store: each in its thread, task or greenlet, one after the other, compared with the model.
 
 1. Exactly one actor acts at a time. Each outcome is therefore determined, and does not depend on the machine's speed.
 2. Each store is opened three times. One opening only reads: it shows what is committed. A step that the model expects
@@ -8,22 +8,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import queue
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
 
 import persist
+from program_actors import STEP, Actor, has_async_forms, outcome, start
 from program_machine import NO_EFFECT, Machine, Unresolved
 from program_model import Expected, plain, plain_real
 from program_steps import DICT, LIST, READS, Step
 
 PATIENT, HASTY = 60.0, 0.002
-# The time within which a step ends, unless it hangs.
-STEP = 120.0
 
 
 class Thing(persist.Object):
@@ -38,94 +35,11 @@ class Failure(Exception):
     """The store differs from the model."""
 
 
-class Threaded:
-    """An actor that is a thread."""
-
-    def __init__(self) -> None:
-        self.jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.results: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.thread = threading.Thread(target=self.body, daemon=True)
-        self.thread.start()
-
-    def body(self) -> None:
-        while (job := self.jobs.get()) is not None:
-            self.results.put(outcome(job))
-            job = None
-
-    def call(self, job: Callable[[], Any], _awaits: Any = None) -> Any:
-        self.jobs.put(job)
-        return self.results.get(timeout=STEP)
-
-    def end(self) -> None:
-        self.jobs.put(None)
-        self.thread.join(STEP)
-
-
-class Loop:
-    """A thread that runs tasks."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
-        self.thread.start()
-
-    def end(self) -> None:
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(STEP)
-        self.loop.close()
-
-
-class Tasked:
-    """An actor that is a task of a loop."""
-
-    def __init__(self, loop: Loop) -> None:
-        self.loop = loop
-        self.results: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.jobs: asyncio.Queue[Any]
-        started = threading.Event()
-
-        def start() -> None:
-            self.jobs = asyncio.Queue()
-            self.task = loop.loop.create_task(self.body())
-            started.set()
-
-        loop.loop.call_soon_threadsafe(start)
-        started.wait(STEP)
-
-    async def body(self) -> None:
-        while (job := await self.jobs.get()) is not None:
-            sync, awaits = job
-            if awaits is None:
-                self.results.put(outcome(sync))
-            else:
-                try:
-                    self.results.put((await awaits(), None))
-                except Exception as e:
-                    self.results.put((None, e.with_traceback(None)))
-            job = sync = awaits = None
-        self.results.put((None, None))
-
-    def call(self, job: Callable[[], Any], awaits: Any = None) -> Any:
-        self.loop.loop.call_soon_threadsafe(self.jobs.put_nowait, (job, awaits))
-        return self.results.get(timeout=STEP)
-
-    def end(self) -> None:
-        self.loop.loop.call_soon_threadsafe(self.jobs.put_nowait, None)
-        self.results.get(timeout=STEP)
-
-
-def outcome(job: Callable[[], Any]) -> tuple[Any, Exception | None]:
-    try:
-        return job(), None
-    except Exception as e:
-        return None, e.with_traceback(None)
-
-
 class Real:
     """Stores, and the actors that use them."""
 
     def __init__(
-        self, home: Path, stores: int, threads: list[int], age: float | None = 1.0, durability: str = "checkpoint"
+        self, home: Path, stores: int, actors: list[Actor], age: float | None = 1.0, durability: str = "checkpoint"
     ) -> None:
         self.paths = [home / f"{n}.store" for n in range(stores)]
         self.age, self.durability = age, durability
@@ -133,8 +47,8 @@ class Real:
         self.openings: list[list[persist.Store]] = []
         for path in self.paths:
             self.openings.append(self.open(path))
-        self.loops = {t: Loop() for t in set(threads) if threads.count(t) > 1}
-        self.actors = [Tasked(self.loops[t]) if t in self.loops else Threaded() for t in threads]
+        self.actors, self.loops = start(actors)
+        self.kinds = [kind for kind, _ in actors]
         # Proxies of both openings, locks and transactions that the program keeps.
         self.handles: dict[int, tuple[Any, Any]] = {}
         self.locks: dict[int, persist.Lock[Any]] = {}
@@ -150,7 +64,7 @@ class Real:
         self.locks, self.handles, self.blocks = {}, {}, {}
         for actor in self.actors:
             actor.end()
-        for loop in self.loops.values():
+        for loop in self.loops:
             loop.end()
         for openings in self.openings:
             for store in openings:
@@ -294,7 +208,7 @@ class Real:
 
     def call(self, actor: int, step: Step, hasty: bool) -> tuple[Any, Exception | None]:
         real_actor = self.actors[actor]
-        awaits = self.awaits(step, hasty) if isinstance(real_actor, Tasked) else None
+        awaits = self.awaits(step, hasty) if has_async_forms(self.kinds[actor]) else None
         try:
             return real_actor.call(self.sync_job(step, hasty), awaits)  # type: ignore[no-any-return]
         except queue.Empty:
@@ -397,7 +311,7 @@ def run_block(machine: Machine, real: Real, step: Step) -> None:
     """Run a block as a program writes it. Its steps are judged in it."""
     actor, _, s, _, (tree,) = step
     check_block(machine, step)
-    opening = real.openings[s][False]
+    opening, real_actor = real.openings[s][False], real.actors[actor]
 
     @contextlib.contextmanager
     def modelled(leave: bool) -> Iterator[None]:
@@ -422,6 +336,8 @@ def run_block(machine: Machine, real: Real, step: Step) -> None:
         def work() -> None:
             for sub in inner(body):
                 block(sub)
+            if not has_async_forms(real.kinds[actor]):
+                real_actor.rest()
             if leave:
                 raise Stop
 
@@ -438,7 +354,7 @@ def run_block(machine: Machine, real: Real, step: Step) -> None:
         async def work() -> None:
             for sub in inner(body):
                 await block_async(sub)
-            await asyncio.sleep(0)
+            await real_actor.rest()
             if leave:
                 raise Stop
 
@@ -449,8 +365,8 @@ def run_block(machine: Machine, real: Real, step: Step) -> None:
                 async with opening.transaction_async():
                     await work()
 
-    real_actor = real.actors[actor]
-    awaits = (lambda: block_async(tree)) if isinstance(real_actor, Tasked) and tree[1] == "async" else None
+    is_async = has_async_forms(real.kinds[actor]) and tree[1] == "async"
+    awaits = (lambda: block_async(tree)) if is_async else None
     try:
         _, error = real_actor.call(lambda: block(tree), awaits)
     except queue.Empty:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import shutil
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import persist
+from program_actors import actors_of, left_out
 from program_kills import child, durability_of, kill_one, shape
 from program_machine import Machine, Unresolved
 from program_real import Failure, Real, canonical, run_step
@@ -26,8 +26,6 @@ from program_steps import Maker, Step
 STEPS = 250
 # Seconds for reducing a failing program.
 CUTTING = 20.0
-# Threads of the actors: two threads, and two tasks of one loop.
-THREADS = [0, 1, 2, 2]
 
 
 @dataclass
@@ -43,10 +41,10 @@ def run(steps: list[Step] | None, seed: int, count: int) -> Ran:
     """Run the steps, or generate `count` of them from the seed."""
     rng, stores, age = shape(seed)
     home = Path(tempfile.mkdtemp(prefix="persist-programs-"))
-    machine, ran = Machine(stores, THREADS), Ran()
+    machine, ran = Machine(stores, actors_of(seed)), Ran()
     maker = Maker(rng, machine)
     try:
-        real = Real(home, stores, THREADS, age, durability_of(seed))
+        real = Real(home, stores, actors_of(seed), age, durability_of(seed))
         ended = False
         try:
             for n in range(count if steps is None else len(steps)):
@@ -120,7 +118,7 @@ def killed(seed: int, count: int) -> Ran:
     """Run a program whose process is killed. The history depends on the moment, so it is not reduced."""
     home, ran = Path(tempfile.mkdtemp(prefix="persist-programs-")), Ran()
     try:
-        ran.count = kill_one(home, seed, THREADS, count)
+        ran.count = kill_one(home, seed, count)
     except Failure as e:
         ran.failure = f"seed {seed}: {e}"
     finally:
@@ -136,21 +134,24 @@ def main() -> int:
     p.add_argument("--steps", type=int, default=STEPS)
     p.add_argument("--kills", action="store_true", help="kill every second program's process")
     p.add_argument("--child", type=Path, help=argparse.SUPPRESS)
-    p.add_argument("--threads", type=json.loads, help=argparse.SUPPRESS)
     a = p.parse_args()
     warnings.simplefilter("ignore", ResourceWarning)
     if a.child:
-        child(a.child, a.seed, a.threads)
+        child(a.child, a.seed)
     end, seed, programs, steps, kills = time.monotonic() + a.seconds, a.seed, 0, 0, 0
+    missing: set[str] = set()
     while time.monotonic() < end or not programs:
         kill = a.kills and programs % 2 == 0
         ran = killed(seed, a.steps) if kill else run(None, seed, a.steps)
+        missing.update(left_out(seed))
         programs, steps, kills = programs + 1, steps + len(ran.steps) + ran.count, kills + kill
         if ran.failure:
             print(ran.failure if kill else tell(ran, seed), flush=True)
             return 1
         seed += a.every
         gc.collect()
+    for framework in sorted(missing):
+        print(f"not tried: actors of {framework}, which is not installed", flush=True)
     print(f"{programs} programs of {steps} steps, {kills} kills", flush=True)
     return 0
 
