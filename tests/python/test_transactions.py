@@ -409,6 +409,43 @@ def test_readers_beside_a_transaction_see_what_was_committed(store: persist.Stor
     assert seen == [0, 0, 0, 3]
 
 
+@pytest.mark.parametrize("large", [5_000, 500_000])
+def test_large_values_that_a_transaction_replaces_are_read_as_before_it(
+    store: persist.Store, root: persist.Dict, large: int
+) -> None:
+    text, data, number = "é" * large, b"x" * large, 7 ** (large // 10)
+    root.update(text=text, data=data, number=number, items=[text, data], inner={"text": text})
+    before = persist.copy_out(root)
+    looked, leave = threading.Event(), threading.Event()
+
+    def change() -> None:
+        with pytest.raises(Stop), store.transaction():
+            root["text"] = "short"
+            del root["data"]
+            root["number"] = number + 1
+            root["items"].pop()
+            root["items"][0] = b"y" * large
+            root["inner"].clear()
+            looked.set()
+            assert leave.wait(100)
+            raise Stop
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        assert looked.wait(100)
+        for _ in range(3):
+            assert root["text"] == text and root["data"] == data and root["number"] == number
+            assert dict(root.items())["text"] == text
+            assert list(root["items"]) == [text, data] and root["items"][1] == data
+            assert list(root["inner"].values()) == [text] and str(root["inner"]).count("é") > 100
+            assert persist.copy_out(root) == before
+    finally:
+        leave.set()
+        thread.join()
+    assert persist.copy_out(root) == before
+
+
 def test_a_killed_writer_leaves_nothing_half_done(path: Path, root: persist.Dict, script: Any) -> None:
     root.update(a=0, b=0)
     for _ in range(3):

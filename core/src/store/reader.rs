@@ -211,6 +211,10 @@ impl Reader<'_> {
     /// Read a piece of a large value and return the number of bytes read (0: at its end). Returns
     /// `Error::Gone` if the value was replaced.
     pub fn large_read(&self, large: &Large, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        ops::large_read(self, large, offset, buf)
+        match ops::large_read(self, large, offset, buf) {
+            // A transaction that is open may have replaced it. In the state before the transaction it is there.
+            Err(Error::Gone(id)) if self.is_beside_transaction() => Err(Error::Busy(id)),
+            read => read,
+        }
     }
 }

@@ -111,6 +111,11 @@ impl ReadSection<'_> {
         self.stay
     }
 
+    /// Return whether this is the live state beside a transaction of another owner.
+    pub(crate) fn is_beside_transaction(&self) -> bool {
+        self.watch
+    }
+
     /// Return whether this is the state before a transaction that is open.
     pub(crate) fn shows_committed(&self) -> bool {
         self.committed.is_some()
