@@ -449,5 +449,8 @@ fn errors_of_locks_name_the_path_and_the_process() {
     // A new entry has no name yet.
     says(change(b"new"), "waiting for an entry of root['people'][7]");
     let e = store.unlock(Actor::Thread, age).unwrap_err().to_string();
-    assert_eq!(e, "root['people'][7].age is not locked by this owner");
+    assert_eq!(
+        e,
+        "root['people'][7].age is not locked by this owner, so it cannot be unlocked"
+    );
 }

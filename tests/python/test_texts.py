@@ -111,9 +111,10 @@ def test_what_cannot_be_read_has_a_text(path: Path) -> None:
         assert 0 < len(repr(value)) < 1000
         assert str(value)
         assert repr([value])
-    assert repr(held[1]) == "<persist.List: I/O operation on closed store>"
-    assert repr(held[2]) == "<persist.Dict: I/O operation on closed store>"
-    assert repr(held[3]) == "<persist.KeysView: I/O operation on closed store>"
+    why = f"I/O operation on closed store {path}; open it again"
+    assert repr(held[1]) == f"<persist.List: {why}>"
+    assert repr(held[2]) == f"<persist.Dict: {why}>"
+    assert repr(held[3]) == f"<persist.KeysView: {why}>"
 
 
 def test_a_gone_container_has_a_text(store: persist.Store) -> None:

@@ -209,13 +209,10 @@ pub(crate) fn not_pickled(class: &str) -> PyErr {
     PyTypeError::new_err(format!("cannot pickle 'persist.{class}' object"))
 }
 
-/// The exception for every use of a closed store.
+/// The text of the exception for every use of a closed store.
 #[cold]
-pub(crate) fn closed(store: &Path) -> PyErr {
-    PyValueError::new_err(format!(
-        "I/O operation on closed store {}; open it again",
-        store.display()
-    ))
+pub(crate) fn closed(store: &Path) -> String {
+    format!("I/O operation on closed store {}; open it again", store.display())
 }
 
 /// An OSError, or an exception of a subclass of it, as Python's own functions raise it: with the errno and the file's
@@ -262,7 +259,8 @@ pub(crate) fn to_py(py: Python<'_>, e: Error, store: &Path) -> PyErr {
         Error::NoKey => made(&py.get_type::<PyKeyError>(), (message,)),
         Error::Index { .. } => made(&py.get_type::<PyIndexError>(), ("list index out of range",)),
         Error::Invalid { .. } => made(&py.get_type::<PyValueError>(), (message,)),
-        Error::Closed => closed(store),
+        // Made here: at the end of the interpreter, an exception that is made when it is looked at panics.
+        Error::Closed => made(&py.get_type::<PyValueError>(), (closed(store),)),
         _ => raise(py, |t| &t.error, message),
     }
 }

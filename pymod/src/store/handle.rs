@@ -117,7 +117,7 @@ pub(crate) fn _close_all(py: Python<'_>) -> PyResult<()> {
 impl Handle {
     fn shared(&self) -> PyResult<&Arc<Shared>> {
         if self.is_closed() {
-            Err(error::closed(self.shared.store.path()))
+            Err(PyValueError::new_err(error::closed(self.shared.store.path())))
         } else {
             Ok(&self.shared)
         }
