@@ -15,8 +15,9 @@ mod fs;
 mod kernel;
 
 use fs::context::{Config, Ctx};
-use fs::tree::attributes::{Changes, NodeKind};
+use fs::known::leases::Held;
 use fs::tree::filesystem::Fs;
+use fs::tree::metadata::attributes::{Changes, NodeKind};
 use libfuzzer_sys::fuzz_target;
 use persist_core::store::{Options, Store};
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ const MOST: usize = 3000;
 const DEPTH: usize = 50;
 const CTX: Ctx = Ctx {
     tid: 0,
+    user: None,
     may_wait: true,
 };
 
@@ -57,9 +59,9 @@ fuzz_target!(|data: &[u8]| {
         let _ = fs.opendir(&CTX, dir);
         let mut next = 2;
         while left > 0 {
-            let mut lines = Vec::new();
-            let listed = fs.readdir(&CTX, dir, next, true, |line| {
-                lines.push((line.next, line.name.clone()));
+            let mut lines: Vec<(u64, Vec<u8>)> = Vec::new();
+            let listed = fs.readdir(&CTX, dir, next, true, &mut Held::none(), |line| {
+                lines.push((line.next, line.name.to_vec()));
                 lines.len() < 100
             });
             // The last one had no room.
@@ -71,7 +73,7 @@ fuzz_target!(|data: &[u8]| {
             next = *last;
             left = left.saturating_sub(lines.len());
             for (_, name) in lines {
-                let Ok(attr) = fs.lookup(&CTX, dir, &name) else {
+                let Ok(Ok(attr)) = fs.lookup(&CTX, dir, &name, &mut Held::none()) else {
                     continue;
                 };
                 look(&fs, attr.ino);
@@ -97,7 +99,7 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn look(fs: &Fs, ino: u64) {
-    let _ = fs.getattr(&CTX, ino, None);
+    let _ = fs.getattr(&CTX, ino, None, &mut Held::none());
     let _ = fs.readlink(&CTX, ino);
     if let Ok(names) = fs.listxattr(&CTX, ino) {
         for name in names.split(|b| *b == 0).filter(|name| !name.is_empty()) {
@@ -120,7 +122,7 @@ fn change(fs: &Fs, n: usize, dir: u64, name: &[u8], ino: u64, root: u64) {
     match n % 8 {
         0 => {
             if let Ok((_, fh)) = fs.create(&CTX, dir, b"new", 0o644, libc::O_WRONLY) {
-                let _ = fs.write_file(&CTX, fh, 0, b"some text that needs a segment");
+                let _ = fs.write_file(&CTX, (fh, None), (0, false), b"some text that needs a segment");
                 let _ = fs.release(&CTX, fh);
             }
         }
@@ -132,15 +134,15 @@ fn change(fs: &Fs, n: usize, dir: u64, name: &[u8], ino: u64, root: u64) {
             let _ = fs.rmdir(&CTX, dir, name);
         }
         3 => {
-            let _ = fs.rename(&CTX, dir, name, root, b"moved", 0);
+            let _ = fs.rename(&CTX, (dir, name), (root, b"moved"), 0, &mut Held::none());
         }
         4 => {
             let _ = fs.symlink(&CTX, dir, b"link", b"../dir");
         }
         5 => {
             let kinds: [&[u8]; 5] = [b"list", b"dict", b"object", b"int", b"bytes"];
-            let _ = fs.setxattr(&CTX, ino, b"user.persist.type", kinds[n / 8 % 5]);
-            let _ = fs.setxattr(&CTX, ino, b"user.persist.class", b"os:system");
+            let _ = fs.setxattr(&CTX, ino, b"user.persist.type", kinds[n / 8 % 5], 0);
+            let _ = fs.setxattr(&CTX, ino, b"user.persist.class", b"os:system", 0);
         }
         6 => {
             let changes = Changes {
@@ -151,7 +153,7 @@ fn change(fs: &Fs, n: usize, dir: u64, name: &[u8], ino: u64, root: u64) {
         }
         _ => {
             if let Ok(fh) = fs.open(&CTX, ino, libc::O_RDWR) {
-                let _ = fs.write_file(&CTX, fh, 2, b"7");
+                let _ = fs.write_file(&CTX, (fh, None), (2, false), b"7");
                 let _ = fs.release(&CTX, fh);
             }
         }
