@@ -19,7 +19,7 @@ use crate::values::large::read_whole;
 /// The iterator over a Dict or one of its views.
 #[pyclass(frozen, module = "persist")]
 pub struct DictIter {
-    dict: Py<Dict>,
+    dict: Iterated,
     part: Part,
     reverse: bool,
     cursor: AtomicU64,
@@ -28,6 +28,26 @@ pub struct DictIter {
     expected: AtomicU64,
     /// `Dict::emptied` at the beginning.
     emptied: u64,
+}
+
+/// A dict that counts its iterators, for as long as one of them lives.
+struct Iterated(Py<Dict>);
+
+impl Iterated {
+    fn new(dict: &Bound<'_, Dict>) -> Iterated {
+        dict.get().iterators.fetch_add(1, Ordering::SeqCst);
+        Iterated(dict.clone().unbind())
+    }
+
+    fn get(&self) -> &Dict {
+        self.0.get()
+    }
+}
+
+impl Drop for Iterated {
+    fn drop(&mut self) {
+        self.0.get().iterators.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 const END: u64 = u64::MAX;
@@ -51,16 +71,19 @@ enum Step {
 impl DictIter {
     /// An iterator at the beginning, or at the end for `reverse`.
     pub(crate) fn new(dict: &Bound<'_, Dict>, part: Part, reverse: bool) -> PyResult<DictIter> {
-        let count = dict.get().count(dict.py())?;
-        Ok(DictIter {
-            dict: dict.clone().unbind(),
+        let mut iter = DictIter {
+            dict: Iterated::new(dict),
             part,
             reverse,
             cursor: AtomicU64::new(if reverse { u64::MAX } else { 0 }),
-            left: AtomicU64::new(count),
-            expected: AtomicU64::new(count),
+            left: AtomicU64::new(0),
+            expected: AtomicU64::new(0),
             emptied: dict.get().emptied.load(Ordering::Relaxed),
-        })
+        };
+        let count = dict.get().count(dict.py())?;
+        iter.left = AtomicU64::new(count);
+        iter.expected = AtomicU64::new(count);
+        Ok(iter)
     }
 
     /// True if the dict has lost all entries since the beginning, and has as many as then.
@@ -107,7 +130,7 @@ impl DictIter {
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyList>,))> {
         let copy = |n: &AtomicU64| AtomicU64::new(n.load(Ordering::Relaxed));
         let rest = DictIter {
-            dict: self.dict.clone_ref(py),
+            dict: Iterated::new(self.dict.0.bind(py)),
             part: self.part,
             reverse: self.reverse,
             cursor: copy(&self.cursor),

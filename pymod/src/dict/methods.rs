@@ -70,7 +70,7 @@ impl Dict {
         let (name, obj, mut emptied) = (scalar.key(), self.proxy.obj, false);
         let removed = self.proxy.shared.write(py, |w| {
             let removed = w.remove(obj, &name)?;
-            emptied = removed && w.len(obj)? == 0;
+            emptied = removed && self.is_iterated() && w.len(obj)? == 0;
             Ok(removed)
         })?;
         self.note_emptied(emptied);
@@ -208,7 +208,7 @@ impl Dict {
             if let Some(value) = w.get(obj, &name)? {
                 out.push(w, value)?;
                 w.remove(obj, &name)?;
-                emptied = w.len(obj)? == 0;
+                emptied = self.is_iterated() && w.len(obj)? == 0;
             }
             Ok(())
         })?;
@@ -229,7 +229,7 @@ impl Dict {
                 out.push(w, key.clone())?;
                 out.push(w, entry.value)?;
                 w.remove(obj, &key.as_key()?)?;
-                emptied = w.len(obj)? == 0;
+                emptied = self.is_iterated() && w.len(obj)? == 0;
             }
             Ok(())
         })?;
@@ -305,7 +305,7 @@ impl Dict {
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
         let (obj, mut emptied) = (self.proxy.obj, false);
         self.proxy.shared.write(py, |w| {
-            emptied = w.len(obj)? != 0;
+            emptied = self.is_iterated() && w.len(obj)? != 0;
             w.clear(obj)
         })?;
         self.note_emptied(emptied);

@@ -1,7 +1,7 @@
 //! `persist.Dict`, the type: a dict in a store, or the attributes of a stored object as a mapping.
 
 use pyo3::prelude::*;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::proxy::Proxy;
 
@@ -21,6 +21,8 @@ pub struct Dict {
     /// How often this object has removed the last entry: the numbers that order the entries begin again then, and an
     /// iterator could not tell what was added from what it has seen.
     pub(crate) emptied: AtomicU64,
+    /// The number of iterators over this object: without any, nothing needs to know whether a change has emptied it.
+    pub(crate) iterators: AtomicU64,
 }
 
 impl Dict {
@@ -30,7 +32,15 @@ impl Dict {
             proxy,
             attributes: false,
             emptied: AtomicU64::new(0),
+            iterators: AtomicU64::new(0),
         }
+    }
+
+    /// Return whether an iterator over this object lives. Asked in the section of a change, it sees every iterator that
+    /// has read the number of entries before.
+    #[inline]
+    pub(crate) fn is_iterated(&self) -> bool {
+        self.iterators.load(Ordering::SeqCst) != 0
     }
 
     /// The attributes of an object.
@@ -40,6 +50,7 @@ impl Dict {
             proxy: Proxy::new(&proxy.shared, proxy.obj),
             attributes: true,
             emptied: AtomicU64::new(0),
+            iterators: AtomicU64::new(0),
         })
     }
 }

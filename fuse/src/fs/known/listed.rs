@@ -23,7 +23,7 @@ pub(crate) struct Reply {
     pub(crate) next: u64,
     /// The number of entries, and of those that the kernel does not keep.
     entries: u64,
-    passing: u64,
+    unkept: u64,
     /// Until when it keeps the others.
     until: u64,
     /// How much the kernel was told to forget before (`Held::forgotten`).
@@ -37,7 +37,7 @@ impl Reply {
             from,
             next: from,
             entries: 0,
-            passing: 0,
+            unkept: 0,
             until: u64::MAX,
             forgotten,
         }
@@ -51,7 +51,7 @@ impl Reply {
     pub(crate) fn shown(&mut self, ttl: Duration) {
         self.entries += 1;
         if ttl.is_zero() {
-            self.passing += 1;
+            self.unkept += 1;
         } else {
             self.until = self.until.min(self.now + ttl.as_nanos() as u64);
         }
@@ -80,7 +80,7 @@ impl Listed {
             let forgotten = reply.forgotten.checked_sub(all.forgotten);
             known.is_whole
                 && reply.now.saturating_add(SLACK) < all.until
-                && forgotten.is_some_and(|forgotten| all.passing + forgotten <= all.entries / PART)
+                && forgotten.is_some_and(|forgotten| all.unkept + forgotten <= all.entries / PART)
         })
     }
 
@@ -91,7 +91,7 @@ impl Listed {
             match self.table.get(&ino) {
                 Some(known) if known.all.next == reply.from && !known.is_whole => {
                     all.entries += known.all.entries;
-                    all.passing += known.all.passing;
+                    all.unkept += known.all.unkept;
                     all.until = all.until.min(known.all.until);
                     all.forgotten = known.all.forgotten;
                 }
