@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 const X: Key<'_> = Key::Str(b"x");
 const Y: Key<'_> = Key::Str(b"y");
 
+/// The time for which a kernel may keep what a lease covers.
+const LEASE: Duration = Duration::from_secs(1);
+
 /// A store with a holder of leases, and another opening that changes it.
 struct Pair {
     holder: Store,
@@ -215,6 +218,47 @@ fn a_holder_that_does_not_answer_delays_the_changes_once() {
             .unwrap();
     }
     assert!(pair.holder.held_leases().is_empty());
+}
+
+#[test]
+fn holders_that_do_not_answer_delay_a_change_together_as_long_as_one() {
+    let pair = Pair::new();
+    let root = pair.writer.root();
+    let second = Store::open(pair.writer.path(), &Options::default()).unwrap();
+    assert!(second.hold_leases().unwrap());
+    let change = Store::open(pair.writer.path(), &Options::default()).unwrap();
+    let lease = |store: &Store, key: Option<&Key<'_>>| {
+        let bucket = store.lease_bucket(root, key);
+        let stamp = store.read(&mut Wait::default(), |r| Ok(r.lease(bucket)));
+        assert!(stamp.unwrap().is_some());
+    };
+    // One wait ends what the other holder had leased, too.
+    lease(&pair.holder, Some(&X));
+    lease(&second, Some(&Y));
+    set(&change, root, &X, 2).unwrap();
+    assert!(second.held_leases().is_empty());
+    // A lease that is granted while the change waits is met when the change runs again: it has been seen for a while.
+    // A machine that stalls can make one wait as long as two.
+    let delay = || {
+        lease(&pair.holder, Some(&X));
+        let granted = thread::scope(|scope| {
+            let granter = scope.spawn(|| {
+                while pair.wanted().is_empty() {
+                    thread::yield_now();
+                }
+                lease(&second, None);
+                Instant::now()
+            });
+            set(&change, root, &X, 3).unwrap();
+            granter.join().unwrap()
+        });
+        granted.elapsed()
+    };
+    let once = |delay: Duration| {
+        assert!(delay >= LEASE, "{delay:?}");
+        delay < LEASE * 3 / 2
+    };
+    assert!((0..10).any(|_| once(delay())));
 }
 
 #[test]

@@ -11,6 +11,8 @@
 //!    sent the change knows what the change does to the entry itself. So a change of single entries may leave the
 //!    leases as they are, if the holder wants to know which (`touching`).
 //! 5. A section of the committed state grants nothing: its reader is beside a change that has already looked.
+//! 6. A thread that waits for one lease notes since when it has seen each lease, of all holders. A lease that the
+//!    change meets next, when it runs again, has that time behind it: dead holders delay a change by `LEASE` together.
 
 use crate::error::{Error, Result};
 use crate::ids::ObjectId;
@@ -23,6 +25,7 @@ use crate::page::shared::users::threads::owner_word;
 use crate::page::sync::leases::{LEASE, WANTED};
 use crate::page::sync::wait::{Wait, WaitLoop};
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// How long a change sleeps between two looks at what it waits for.
@@ -33,6 +36,8 @@ thread_local! {
     static AWAITED: RefCell<Vec<Awaited>> = const { RefCell::new(Vec::new()) };
     /// The leases of this opening that the change of this thread touches, inside `touching`.
     static TOUCHED: RefCell<Option<Vec<u16>>> = const { RefCell::new(None) };
+    /// Since when this thread has seen the leases of an opening.
+    static OBSERVED: RefCell<Option<Observed>> = const { RefCell::new(None) };
 }
 
 /// Run a change and return the buckets of the opening's own leases that it touches, and leaves as they are.
@@ -70,10 +75,11 @@ struct Awaited {
     seen: u64,
 }
 
-/// All words of a holder at one moment.
-struct Snapshot {
-    at: Instant,
-    words: Vec<u64>,
+/// Since when a thread has seen each lease of an opening with the stamp that it has now. A stamp is a time of expiry,
+/// and a holder that uses a lease again leaves its stamp: what was seen before the last look still counts.
+struct Observed {
+    opening: (usize, u64),
+    leases: HashMap<(usize, u16), (u64, Instant)>,
 }
 
 impl ReadSection<'_> {
@@ -200,7 +206,6 @@ impl Pager {
 
     /// Wait until leases are given up, or have expired.
     fn await_leases(&self, awaited: &[Awaited], mut wait_loop: Option<WaitLoop<'_, '_>>) -> Result<()> {
-        let mut snapshots: [Option<Snapshot>; LEASE_HOLDERS] = [None, None];
         for a in awaited {
             while self.shm.lease(a.holder, a.bucket).value() == a.seen {
                 let slice = match &mut wait_loop {
@@ -209,14 +214,7 @@ impl Pager {
                     })?,
                     None => SLICE,
                 };
-                let Some(snapshot) = snapshots.get_mut(a.holder) else {
-                    break;
-                };
-                match snapshot {
-                    None => *snapshot = Some(self.snapshot_of_leases(a.holder)),
-                    Some(snapshot) if snapshot.at.elapsed() > LEASE => self.expire_leases(a.holder, snapshot),
-                    Some(_) => {}
-                }
+                self.expire_leases();
                 self.shm
                     .sleep_on_lease(a.holder, a.bucket, a.seen, slice.min(SLICE));
             }
@@ -224,22 +222,35 @@ impl Pager {
         Ok(())
     }
 
-    fn snapshot_of_leases(&self, holder: usize) -> Snapshot {
-        let word = |b| self.shm.lease(holder, b).value();
-        Snapshot {
-            words: (0..LEASE_BUCKETS as u16).map(word).collect(),
-            at: Instant::now(),
-        }
-    }
-
-    /// End all leases that have not changed since the snapshot: they have expired. A holder that was stopped thus
-    /// delays the changes once.
-    fn expire_leases(&self, holder: usize, snapshot: &Snapshot) {
-        for (b, seen) in snapshot.words.iter().enumerate() {
-            if *seen != 0 {
-                self.end_lease_of(holder, b as u16, *seen);
+    /// Look at all leases, and end those that this thread has seen for `LEASE`: they have expired. Holders that are
+    /// stopped or dead thus delay the changes once.
+    fn expire_leases(&self) {
+        let now = Instant::now();
+        let opening = (
+            std::ptr::from_ref(self).addr(),
+            owner_word(self.process(), self.generation()),
+        );
+        OBSERVED.with_borrow_mut(|observed| {
+            let before = observed.take().filter(|before| before.opening == opening);
+            let mut leases = HashMap::new();
+            for (holder, b) in (0..LEASE_HOLDERS).flat_map(|h| (0..LEASE_BUCKETS as u16).map(move |b| (h, b)))
+            {
+                let word = self.shm.lease(holder, b).value();
+                if word == 0 {
+                    continue;
+                }
+                let stamp = word & !WANTED;
+                let since = before
+                    .as_ref()
+                    .and_then(|before| before.leases.get(&(holder, b)))
+                    .filter(|(seen, _)| *seen == stamp)
+                    .map_or(now, |(_, since)| *since);
+                if now.duration_since(since) <= LEASE || !self.end_lease_of(holder, b, word) {
+                    leases.insert((holder, b), (stamp, since));
+                }
             }
-        }
+            *observed = Some(Observed { opening, leases });
+        });
     }
 
     fn end_lease_of(&self, holder: usize, bucket: u16, seen: u64) -> bool {
