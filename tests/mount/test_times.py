@@ -159,3 +159,29 @@ def test_a_moved_file_keeps_its_time_after_a_remount(mnt: Mount, root: Any) -> N
     for again in (lambda: None, mnt.again):
         again()
         assert {name: (mnt.path / name).stat().st_mtime_ns for name in expected} == expected
+
+
+def test_a_transaction_shows_the_old_times_until_its_commit(mnt: Mount, store: Any) -> None:
+    root = store.root
+    root["d"] = {"f": 1, "g": 2}
+    old(mnt, "d")
+    before = {name: mtime(mnt, name) for name in ("d", "d/f", "d/g")}
+    time.sleep(0.05)
+    with store.transaction():
+        root["d"]["f"] = 3
+        root["d"]["new"] = 4
+        assert {name: mtime(mnt, name) for name in before} == before
+        assert (mnt.path / "d/f").read_text() == "1\n"
+    assert (mnt.path / "d/f").read_text() == "3\n"
+    assert mtime(mnt, "d") > before["d"]
+    assert mtime(mnt, "d/f") > before["d/f"]
+    assert mtime(mnt, "d/g") == before["d/g"]
+
+
+def test_another_content_has_a_later_time_at_the_same_time_of_its_container(mnt: Mount, root: Any) -> None:
+    root["d"] = {"f": 0}
+    seen = [mtime(mnt, "d/f")]
+    for n in range(1, 200):
+        root["d"]["f"] = n % 10
+        seen.append(mtime(mnt, "d/f"))
+    assert seen == sorted(set(seen))

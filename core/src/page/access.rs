@@ -137,7 +137,7 @@ pub trait PagesMut: Pages {
     }
 
     /// Store a time of change that is later than the one there. The old one need not be restored: a rollback or a kill
-    /// may leave the new one. The store is not undo-logged where that saves work.
+    /// of a single operation may leave the new one. The store is undo-logged in a transaction only.
     fn touch(&mut self, addr: Addr, now: u64) -> Result<()> {
         self.set_u64(addr, now)
     }

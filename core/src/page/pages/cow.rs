@@ -305,6 +305,7 @@ impl Pager {
     /// Undo the log down to `to` bytes, when a section ends without a commit. Return false if that failed: then the
     /// gate stays raised.
     pub(crate) fn undo_or_poison(&self, to: u64) -> bool {
+        self.transactions.forget_touch();
         if self.undo_to(to).is_err() {
             // Only a damaged sidecar causes this: the state must not be used further.
             self.poison_once(UNDOABLE);

@@ -5,7 +5,7 @@
 //!    changes nothing shared.
 //! 2. A reader copies a page first and then reads the log's length. A record is visible before the store that it covers
 //!    (I2), so each change in the copy has its record below that length. A change without a record is in memory that
-//!    the committed state does not reach, or is a time of change, which may be newer than the state.
+//!    the committed state does not reach, or is a time of change that a single operation has set.
 //! 3. Undoing a change that the copied page does not have yet leaves the page as it is: undoing twice is harmless.
 //! 4. A copied page does not change, so one section returns the same answer for the same read.
 //! 5. `Tag` is read before everything else and compared at the end. It changes with each commit (before and after it),

@@ -277,10 +277,8 @@ impl PagesMut for WriteSection<'_> {
         let pager = self.read.pager;
         if self.needs_undo(page) {
             // SAFETY: this write section is the only one in the store (invariant 1).
-            let bytes = unsafe { pager.map.page(physical) }?;
-            let mut old = [0; 8];
-            old.copy_from_slice(&bytes[offset..offset + 8]);
-            pager.shm.log_word(addr, u64::from_le_bytes(old))?;
+            let old = word_in(&unsafe { pager.map.page(physical) }?[offset..offset + 8]);
+            pager.shm.log_word(addr, old)?;
             fail_point!("undo.logged");
         }
         // SAFETY: as above; the borrow of the old bytes has ended.
@@ -295,9 +293,18 @@ impl PagesMut for WriteSection<'_> {
         }
         let physical = self.write_page(page, addr)?;
         let pager = self.read.pager;
-        // On undo the new value may remain; on replay it must be present.
-        if pager.shm.log_mode() != 0 && self.needs_undo(page) {
-            pager.shm.log_note(addr, 8)?;
+        if self.needs_undo(page) {
+            // The committed state beside a transaction is read for long: its times must be those of its contents. A
+            // single operation may leave the new time when it is undone.
+            if !self.transaction {
+                if pager.shm.log_mode() != 0 {
+                    pager.shm.log_note(addr, 8)?;
+                }
+            } else if pager.transactions.is_first_touch(addr) {
+                // SAFETY: this write section is the only one in the store (invariant 1).
+                let old = word_in(&unsafe { pager.map.page(physical) }?[offset..offset + 8]);
+                pager.shm.log_word(addr, old)?;
+            }
         }
         // SAFETY: this write section is the only one in the store (invariant 1).
         unsafe { pager.map.store_time(physical, offset, now) }
@@ -488,6 +495,13 @@ impl PagesMut for WriteSection<'_> {
         }
         self.now
     }
+}
+
+fn word_in(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .rev()
+        .fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
 /// A page consists of whole words, and `dirty_set` reduces a hash modulo a power of two.

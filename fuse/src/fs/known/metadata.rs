@@ -127,8 +127,13 @@ impl Metadata {
 
     /// When the file's present content was first seen, if it was.
     pub(crate) fn seen(&self, container: ObjectId, number: u64, print: u64) -> Option<u64> {
-        let seen = self.seen.get(&container)?.times.get(&number)?;
+        let seen = self.last_shown(container, number)?;
         (seen.print == print).then_some(seen.time)
+    }
+
+    /// Return the content that the file has shown last, and when that was first seen.
+    pub(crate) fn last_shown(&self, container: ObjectId, number: u64) -> Option<Seen> {
+        self.seen.get(&container)?.times.get(&number).copied()
     }
 
     /// Record when a content was first seen.

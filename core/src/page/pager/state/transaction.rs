@@ -6,6 +6,7 @@
 //! 2. Operations inside a transaction hold the `Turn`, so that another thread of the process can take the transaction
 //!    over only between two operations.
 
+use crate::ids::Addr;
 use crate::page::pager::state::blocks::{Blocks, Reason};
 use crate::page::sync::task;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -21,6 +22,8 @@ pub(in crate::page) struct Transactions {
     task: AtomicU64,
     deaths: AtomicU32,
     rollback_required: AtomicBool,
+    /// The address of the last time of change that the open transaction has set; 0: none.
+    touched: AtomicU64,
 }
 
 /// The right to an operation inside the open transaction.
@@ -73,6 +76,18 @@ impl Transactions {
             }
         }
         Turn(&self.turn)
+    }
+
+    /// Return whether the open transaction sets another time of change than it did last. The undo log then needs the
+    /// old one; a time that is logged twice is undone to the older one.
+    #[inline]
+    pub(in crate::page) fn is_first_touch(&self, time: Addr) -> bool {
+        self.touched.swap(time.0, Ordering::Relaxed) != time.0
+    }
+
+    /// A transaction begins, or a part of it was undone: it has set no time.
+    pub(in crate::page) fn forget_touch(&self) {
+        self.touched.store(0, Ordering::Relaxed);
     }
 
     /// In a forked child: forget the operations of the parent's other threads.

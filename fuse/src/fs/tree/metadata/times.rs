@@ -5,6 +5,9 @@
 //! container, which contents it has shown with which times. A mount that was killed has not: after it, a file's time is
 //! that of its container.
 //!
+//! A file that shows another content than before has a later time than before, also if its container has not: two
+//! changes may fall into one tick of the clock, and a clock may be set back.
+//!
 //! The time of a directory is that of the last change of its entries. A command that changes the content of a file
 //! moves the time of the container, but not that of the directory. The mount keeps that time (`known::directories`). At
 //! its end it writes it into the directory's record, with a fingerprint of the state of the container for which it
@@ -39,6 +42,16 @@ const VERSION: u64 = 1;
 const ENTRY: usize = 24;
 /// The most entries of a table: the store takes records of up to 16 MiB.
 const MAX: usize = (16 << 20) / ENTRY - 1;
+
+/// Return the time of a content that is new in a file, by the time of its container and by what the file was before.
+fn later_than(before: Option<Seen>, container: u64) -> u64 {
+    match before {
+        Some(seen) if seen.time >= container => {
+            nanoseconds(SystemTime::now()).max(seen.time.saturating_add(1))
+        }
+        _ => container,
+    }
+}
 
 impl Fs {
     /// The time of change of a directory, whose record is given.
@@ -104,7 +117,10 @@ impl Fs {
         let stored = listed.and_then(|number| table?.get(&number));
         let time = match stored {
             Some(seen) if seen.print == print => seen.time,
-            _ => nanoseconds(container),
+            _ => {
+                let before = memory.last_shown(spot.parent.id, number).or(stored.copied());
+                later_than(before, nanoseconds(container))
+            }
         };
         memory.see(spot.parent, number, Seen { print, time });
         Ok(time_of(time))
