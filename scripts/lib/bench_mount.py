@@ -9,6 +9,9 @@ All sides are measured in turn, the best of several turns counts, and a command 
 has what it may keep. The files of the store, the sources of copies and their targets are on a tmpfs where there is one:
 the ceiling has no disk. All runs once on one CPU and once on all. A comparison with `ffs`, another filesystem of this
 kind, is not made: it cannot be installed from a package.
+
+The files of all sides, and of the sources, have the extended attributes that the mount shows (P8): `cp -a` and
+`rsync -aX` ask for those of each file, and take away what the source does not have.
 """
 
 from __future__ import annotations
@@ -214,6 +217,16 @@ def make_sources(bench: Bench) -> None:
     write(bench.large, {"big": content["big"], "list": {str(i): t for i, t in enumerate(content["list"])}})
 
 
+def show_attributes(shown: Path, others: list[Path]) -> None:
+    """Give the files of other trees the extended attributes that one tree shows."""
+    for at, directories, files in os.walk(shown):
+        for path in (Path(at) / name for name in (*directories, *files)):
+            for name in os.listxattr(path, follow_symlinks=False):
+                value = os.getxattr(path, name, follow_symlinks=False)
+                for other in others:
+                    os.setxattr(other / path.relative_to(shown), name, value, follow_symlinks=False)
+
+
 # --- rows ----------------------------------------------------------------------------------------
 
 
@@ -366,6 +379,11 @@ def one_mode(bench: Bench) -> None:
             shell(f"cp -a {bench.source}/tree {sides[MOUNT]}/tree")
             for root in sides.values():
                 shell(f"diff -r --no-dereference {bench.source} {root}")
+        others = [bench.source / "tree", *(root / "tree" for side, root in sides.items() if side != MOUNT)]
+        try:
+            show_attributes(sides[MOUNT] / "tree", others)
+        except OSError as error:
+            bench.leave_out("extended attributes of the sources", f"{bench.home}: {error.strerror}")
         calls(bench, sides)
         commands(bench, sides)
         bench.header("nested directories (s; ratio of times)")

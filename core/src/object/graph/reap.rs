@@ -38,7 +38,7 @@ pub struct ReapProgress {
 }
 
 /// Return whether the end of an operation has any work: one look at the superblock.
-#[inline]
+#[inline(always)]
 pub fn has_pending_work<P: Pages>(p: &P) -> Result<bool> {
     let words = p.bytes(sb::ORPHANS, 48)?;
     let at = |list: Addr| dict::word_in(words, (list.0 - sb::ORPHANS.0) as usize);

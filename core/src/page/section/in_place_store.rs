@@ -124,7 +124,7 @@ impl Drop for InPlaceSection<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         // As at the end of a write section of a single operation.
-        let lowered = self.gate.lower_late(false);
+        let lowered = self.gate.lower_late(false, self.read.is_whole());
         self.read.pager.latch().release();
         drop(lowered);
     }

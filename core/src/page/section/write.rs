@@ -212,7 +212,7 @@ impl Drop for WriteSection<'_> {
         }
         // A single operation holds the latch alone: no transaction is open.
         let marked = (self.transaction || !self.owned) && pager.shm.is_gate_marked();
-        let lowered = self.gate.lower_late(marked);
+        let lowered = self.gate.lower_late(marked, self.done);
         // One full barrier serves both words (releasing the latch is one). A sleeper counts itself before it checks the
         // words, so either it sees them changed or it is counted here.
         if self.owned {

@@ -212,7 +212,7 @@ impl Shm {
     }
 
     /// Return a word of the region that begins at `START`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn cell<const START: usize>(&self, offset: usize) -> &AtomicU64 {
         self.map.word(const { Parts::of(START) }.place(offset))
     }

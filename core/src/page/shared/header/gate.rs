@@ -179,10 +179,11 @@ impl<'s> RaisedGate<'s> {
         }
     }
 
-    /// As `lower`, but leave waking readers to the returned guard. It is dropped after a full barrier.
+    /// As `lower`, but leave waking readers to the returned guard. It is dropped after a full barrier. `is_sound`: the
+    /// change is complete, or nothing was changed: no failed undo has closed the store.
     #[inline(always)]
-    pub(in crate::page) fn lower_late(&mut self, marked: bool) -> LoweredGate<'s> {
-        if !self.shm.is_unreadable() {
+    pub(in crate::page) fn lower_late(&mut self, marked: bool, is_sound: bool) -> LoweredGate<'s> {
+        if is_sound || !self.shm.is_unreadable() {
             self.shm.gate().lower_without_wake(marked);
         }
         self.lowered = true;
