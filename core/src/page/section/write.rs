@@ -65,6 +65,15 @@ pub struct WriteSection<'p> {
 }
 
 impl WriteSection<'_> {
+    /// Log the time of change at an address.
+    #[cold]
+    fn log_time(&self, addr: Addr, physical: PhysicalPage, offset: usize) -> Result<()> {
+        let pager = self.read.pager;
+        // SAFETY: this write section is the only one in the store (invariant 1).
+        let old = word_in(&unsafe { pager.map.page(physical) }?[offset..offset + 8]);
+        pager.shm.log_word(addr, old)
+    }
+
     /// Set the actor that changes the store in this section (by default the thread).
     pub(crate) fn act_as(&mut self, actor: Actor) {
         self.actor = actor;
@@ -124,31 +133,6 @@ impl WriteSection<'_> {
             }
             self.release_retired();
         }
-    }
-
-    /// Complete the transaction's last section: everything since the transaction began is committed.
-    pub(crate) fn commit_transaction(mut self) {
-        let pager = self.read.pager;
-        debug_assert!(self.deferred.is_empty(), "commit with frees not applied");
-        self.done = true;
-        pager.shm.live().restructured();
-        pager.shm.set_depth(self.read.slot, 0);
-        pager.forget_transaction();
-        fail_point!("transaction.commit");
-        if pager.shm.log_mode() != 0 {
-            pager.commit_logged();
-        } else {
-            pager.shm.forget_undo();
-        }
-        fail_point!("transaction.done");
-        dirty_set::clear(&pager.shm);
-        self.gate.clear_marked();
-        pager.shm.live().count_change();
-        if pager.shm.ring().has_staged() {
-            self.publish_notices();
-        }
-        self.release_retired();
-        self.owned = true;
     }
 
     #[inline]
@@ -301,9 +285,7 @@ impl PagesMut for WriteSection<'_> {
                     pager.shm.log_note(addr, 8)?;
                 }
             } else if pager.transactions.is_first_touch(addr) {
-                // SAFETY: this write section is the only one in the store (invariant 1).
-                let old = word_in(&unsafe { pager.map.page(physical) }?[offset..offset + 8]);
-                pager.shm.log_word(addr, old)?;
+                self.log_time(addr, physical, offset)?;
             }
         }
         // SAFETY: this write section is the only one in the store (invariant 1).

@@ -172,3 +172,30 @@ impl Pager {
         undone
     }
 }
+
+impl WriteSection<'_> {
+    /// Complete the transaction's last section: everything since the transaction began is committed.
+    pub(crate) fn commit_transaction(mut self) {
+        let pager = self.read.pager;
+        debug_assert!(self.deferred.is_empty(), "commit with frees not applied");
+        self.done = true;
+        pager.shm.live().restructured();
+        pager.shm.set_depth(self.read.slot, 0);
+        pager.forget_transaction();
+        fail_point!("transaction.commit");
+        if pager.shm.log_mode() != 0 {
+            pager.commit_logged();
+        } else {
+            pager.shm.forget_undo();
+        }
+        fail_point!("transaction.done");
+        dirty_set::clear(&pager.shm);
+        self.gate.clear_marked();
+        pager.shm.live().count_change();
+        if pager.shm.ring().has_staged() {
+            self.publish_notices();
+        }
+        self.release_retired();
+        self.owned = true;
+    }
+}

@@ -72,7 +72,7 @@ impl Shm {
     }
 
     /// Log one old word.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn log_word(&self, addr: Addr, old: u64) -> Result<()> {
         let len = self.undo_len() as usize;
         self.ensure_undo(len + 16)?;
