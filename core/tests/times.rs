@@ -104,7 +104,7 @@ fn a_rollback_restores_the_time() {
         two.set(1, 1);
         two.writer.rollback().unwrap();
         assert_eq!(two.times(), [[OLD; 2]; 2]);
-        // The next transaction begins anew.
+        // The next transaction begins again.
         two.begin();
         two.set(1, 0);
         assert_eq!(two.times()[1], [OLD; 2]);
