@@ -479,11 +479,11 @@ impl PagesMut for WriteSection<'_> {
     }
 }
 
+#[inline(always)]
 fn word_in(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .rev()
-        .fold(0, |word, byte| word << 8 | u64::from(*byte))
+    let mut word = [0; 8];
+    word.copy_from_slice(bytes);
+    u64::from_le_bytes(word)
 }
 
 /// A page consists of whole words, and `dirty_set` reduces a hash modulo a power of two.
