@@ -10,9 +10,9 @@ use persist_core::store::{
     Actor, Error, In, Key, Kind, LockMode, LockTarget, Result, Step, Store, Value, Wait,
 };
 use scenes::{
-    a_dict_of, a_list_of, child, entry_b, first_operation, insert_into_d, let_no_slot_be_taken, let_one_die,
-    lock_b, many_pieces_in_a_checkpoint, nothing, set, some_undone, some_values, three_changes,
-    with_snapshots, write,
+    a_dict_of, a_list_of, child, end_leases, entry_b, first_operation, hold_leases, insert_into_d,
+    let_no_slot_be_taken, let_one_die, lock_b, many_pieces_in_a_checkpoint, nothing, set, some_undone,
+    some_values, three_changes, with_snapshots, write,
 };
 use std::io::{IoSlice, Write};
 use std::time::Duration;
@@ -244,6 +244,16 @@ pub const CASES: &[Case] = &[
         s.unlock(Actor::Thread, entry)?;
         s.unlock(Actor::Thread, whole).map(drop)
     }),
+    operation("grant leases and end them", some_values, |s| {
+        hold_leases(s)?;
+        end_leases(s);
+        s.stop_holding_leases();
+        Ok(())
+    }),
+    operation("change what is leased", some_values, |s| {
+        set(s, s.root(), "a", In::Int(2))
+    })
+    .after(hold_leases),
     operation("lock a container twice and unlock it", some_values, |s| {
         let whole = LockTarget {
             obj: s.root(),

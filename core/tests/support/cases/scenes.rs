@@ -146,6 +146,23 @@ pub(super) fn entry_b(s: &Store) -> LockTarget<'static> {
     }
 }
 
+/// Become a holder of leases, and lease an entry of the root. (What the survivors change is not leased: they would wait
+/// a second after each kill.)
+pub(super) fn hold_leases(s: &Store) -> Result<()> {
+    assert!(s.hold_leases()?);
+    let bucket = s.lease_bucket(s.root(), Some(&Key::Str(b"a")));
+    let granted = s.read(&mut Wait::default(), |r| Ok(r.lease(bucket)))?;
+    assert!(granted.is_some());
+    Ok(())
+}
+
+/// End all leases of this opening.
+pub(super) fn end_leases(s: &Store) {
+    for lease in s.held_leases() {
+        assert!(s.end_lease(&lease));
+    }
+}
+
 pub(super) fn lock_b(s: &Store) -> Result<()> {
     s.lock(
         Actor::Thread,
