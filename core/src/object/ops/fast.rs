@@ -82,7 +82,7 @@ fn attribute_word<P: Pages>(p: &P, obj: Obj, key: &Key<'_>, known: &Known) -> Wo
     search_known(p, obj, key, known)
 }
 
-#[inline]
+#[inline(always)]
 fn item_word<P: Pages>(p: &P, obj: Obj, index: i64) -> Word {
     match item_at(p, obj, index) {
         Ok(Some(at)) => word_of(list::get(p, obj.addr, at)),
