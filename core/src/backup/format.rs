@@ -36,7 +36,9 @@ use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 /// The first bytes of an incremental backup.
 pub(super) const MAGIC: &[u8; 8] = b"persist+";
-const VERSION: u32 = 1;
+/// Version 2 is version 1 with pages of a store of format version 5.
+const VERSION: u32 = 2;
+const OLDEST: u32 = 1;
 /// Bytes of a header.
 pub(super) const HEADER: usize = 136;
 /// Bytes of a record without its page.
@@ -98,7 +100,7 @@ impl Header {
             return Err("it is not an incremental backup".to_owned());
         }
         let version = word(b, 8) as u32;
-        if version != VERSION || word(b, 8) >> 32 != PAGE_SIZE as u64 {
+        if !(OLDEST..=VERSION).contains(&version) || word(b, 8) >> 32 != PAGE_SIZE as u64 {
             return Err(format!(
                 "an incremental backup of version {version}, this build reads {VERSION}"
             ));
@@ -202,6 +204,22 @@ mod tests {
             Head::End { digest: 4 },
         ] {
             assert_eq!(Head::decode(&head.encode()), head);
+        }
+    }
+
+    #[test]
+    fn an_incremental_backup_of_the_version_before_is_read() {
+        for version in 0..VERSION + 3 {
+            let mut b = some().encode();
+            b[8..12].copy_from_slice(&version.to_le_bytes());
+            let sum = xxh3_64(&b[..HEADER - 8]);
+            b[HEADER - 8..].copy_from_slice(&sum.to_le_bytes());
+            let read = Header::decode(&b);
+            assert_eq!(
+                read.is_ok(),
+                (OLDEST..=VERSION).contains(&version),
+                "{version}: {read:?}"
+            );
         }
     }
 

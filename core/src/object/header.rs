@@ -13,7 +13,7 @@
 //! | 32 | 8 | mtime, nanoseconds since 1970 |
 //! | 40 | 8 | body: address of the body's root segment (0: empty) |
 //! | 48 | 8 | extra: address of the segment of back references and attributes (0: none) |
-//! | 56 | 8 | objects: address of the class record; dicts and lists: number of entries |
+//! | 56 | 8 | objects: address of the class record; dicts and lists: number of entries (their class: `annex`) |
 
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj, ObjectId};

@@ -15,6 +15,7 @@
 //! - `ops`: the operations that the store exposes, built from the modules above.
 
 pub mod blob;
+pub mod builtin;
 pub mod class;
 pub mod dict;
 pub mod entries;

@@ -21,8 +21,8 @@ impl Reader<'_> {
         ops::kind(self, obj)
     }
 
-    /// Return what a handle of a container needs: its kind, and for an object its class and the location of
-    /// its attributes.
+    /// Return what a handle of a container needs: its kind, its class, and for an object the location of its
+    /// attributes.
     #[doc(hidden)]
     pub fn open_handle(&self, obj: Obj) -> Result<HandleInfo> {
         ops::open_handle(self, obj)
@@ -77,7 +77,8 @@ impl Reader<'_> {
         ops::references(self, parent, child, cursor, max, out)
     }
 
-    /// Return an object's class, `module:qualname`; "" for a generic object; None for other kinds.
+    /// Return the class: an object's (`module:qualname`, "" if it is generic), or that of a dict or list, None for most
+    /// of these.
     pub fn class(&self, obj: Obj) -> Result<Option<String>> {
         ops::class(self, obj)
     }

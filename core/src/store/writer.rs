@@ -25,9 +25,16 @@ impl Writer<'_> {
 
     /// Convert a container to another kind in place (identity, references and locks stay). To a list: the
     /// entries are taken in the order of their keys, which must be 0..n as int or str. To a dict: the keys
-    /// from a list are ints. Between dict and object the entries stay (objects: str keys only).
+    /// from a list are ints. Between dict and object the entries stay (objects: str keys only). `class` is that of an
+    /// object; a dict or list that another kind becomes has none.
     pub fn convert(&mut self, obj: Obj, kind: Kind, class: &str) -> Result<()> {
         ops::convert(self, obj, kind, class)
+    }
+
+    /// Give a dict or list a class, or take it away. The entries stay. A door makes of it what it makes of an object's
+    /// class: the engine only keeps it.
+    pub fn set_class(&mut self, obj: Obj, class: Option<&str>) -> Result<()> {
+        ops::set_class(self, obj, class)
     }
 
     /// Set an entry or attribute. The old value is released.

@@ -288,6 +288,14 @@ fn classes(store: &Store) {
                 }
             }
         }
+        for (i, name) in ["shop:Inventory", "set", ""].into_iter().enumerate() {
+            let (d, l) = (w.new_dict()?, w.new_list()?);
+            w.set(root, &Key::Str(format!("dict {i}").as_bytes()), &In::Obj(d))?;
+            w.set(d, &Key::Str(b"list"), &In::Obj(l))?;
+            w.set_class(d, Some(name))?;
+            w.set_class(l, Some(name))?;
+            w.insert(l, 0, &In::Obj(d))?;
+        }
         Ok(())
     });
 }

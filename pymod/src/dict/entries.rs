@@ -20,15 +20,21 @@ impl Dict {
         py: Python<'py>,
         key: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(proxy) = self.place.get() else {
+            return match self.place.plain(py)? {
+                Some(plain) => plain.cast::<PyDict>()?.get_item(key),
+                None => Ok(None),
+            };
+        };
         if let Some(text) = ffi::ascii(key) {
-            match self.proxy.shared.fast_get(py, self.proxy.obj, text)? {
+            match proxy.shared.fast_get(py, proxy.obj, text)? {
                 Fast::Value(value) => return Ok(Some(value)),
                 Fast::Missing => return Ok(None),
                 Fast::Unknown => {}
             }
         }
         match Scalar::sought(key)? {
-            Some(scalar) => self.proxy.shared.entry(py, self.proxy.obj, &scalar.key()),
+            Some(scalar) => proxy.shared.entry(py, proxy.obj, &scalar.key()),
             None => Ok(None),
         }
     }
@@ -66,7 +72,11 @@ impl Dict {
 
     /// Set all entries of a plain dict in one operation. With `clear`, all other entries are removed.
     pub(crate) fn merge(&self, from: &Bound<'_, PyDict>, clear: bool) -> PyResult<()> {
-        let (py, obj) = (from.py(), self.proxy.obj);
+        let py = from.py();
+        if let Some(plain) = self.place.plain(py)? {
+            return plain.cast::<PyDict>()?.update(from.as_mapping());
+        }
+        let obj = self.proxy()?.obj;
         let listed = from.keys();
         let names: Vec<_> = listed.iter().collect();
         let scalar = if self.attributes {
@@ -75,13 +85,13 @@ impl Dict {
             Scalar::key_of
         };
         let keys = names.iter().map(scalar).collect::<PyResult<Vec<_>>>()?;
-        let gather = Gather::values(&self.proxy.shared, &listed, &from.values())?;
+        let gather = Gather::values(&self.proxy()?.shared, &listed, &from.values())?;
         let plan = gather.plan()?;
         if plan.len() != keys.len() {
             return Err(error::general(py, "dictionary changed during update"));
         }
         if keys.is_empty() && !clear {
-            return self.proxy.shared.check_change(py, obj);
+            return self.proxy()?.shared.check_change(py, obj);
         }
         gather.store(&plan, |w, built| {
             if clear {

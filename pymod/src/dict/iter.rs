@@ -92,7 +92,7 @@ impl DictIter {
     }
 
     fn step(&self, py: Python<'_>, expected: u64) -> PyResult<Step> {
-        let (proxy, part, reverse) = (&self.dict.get().proxy, self.part, self.reverse);
+        let (proxy, part, reverse) = (self.dict.get().proxy()?, self.part, self.reverse);
         let from = self.cursor.load(Ordering::Relaxed);
         proxy.shared.read(py, |r| -> Result<Step> {
             if r.len(proxy.obj)? != expected {
@@ -167,7 +167,7 @@ impl DictIter {
                 "dictionary keys changed during iteration",
             ))
         };
-        let shared = &self.dict.get().proxy.shared;
+        let shared = &self.dict.get().proxy()?.shared;
         loop {
             let (cursor, key, mut value, found) = match self.step(py, expected)? {
                 Step::Entry {

@@ -6,8 +6,9 @@
 
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::{PyKeyError, PyTypeError};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use std::sync::atomic::Ordering;
 
 use super::iter::DictIter;
@@ -18,6 +19,7 @@ use crate::locks::held::{Held, Until};
 use crate::locks::request::lock_async;
 use crate::locks::take::{self, LockKey};
 use crate::proxies::dict::Dict;
+use crate::proxies::place::{self, Place};
 use crate::python::ffi;
 use crate::python::scalars::Scalar;
 use crate::values::contents::{Part, as_dict};
@@ -28,6 +30,26 @@ use crate::values::show::{self, Shape};
 #[cold]
 fn key_error(key: &Bound<'_, PyAny>) -> PyErr {
     PyKeyError::new_err((key.clone().unbind(),))
+}
+
+/// What a dict does about a key that it has not: a subclass may have `__missing__`.
+#[cold]
+fn missing<'py>(dict: &Bound<'py, Dict>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    if !dict.is_exact_instance_of::<Dict>()
+        && let Some(missing) = dict.get_type().getattr_opt(intern!(dict.py(), "__missing__"))?
+    {
+        return missing.call1((dict, key));
+    }
+    Err(key_error(key))
+}
+
+/// What a dict does that is in no store yet: its entries are in a plain one.
+macro_rules! transient {
+    ($place:expr, $py:expr, $plain:ident => $result:expr) => {
+        if let Some($plain) = $place.place.plain($py)? {
+            return $result;
+        }
+    };
 }
 
 /// Return the only optional argument, which may be None itself.
@@ -54,21 +76,66 @@ impl Dict {
 
 #[pymethods]
 impl Dict {
-    fn __getitem__<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self.find(py, key)?.ok_or_else(|| key_error(key))
+    /// A dict of a subclass: one that is in no store until it is stored.
+    #[new]
+    #[classmethod]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new_transient(
+        cls: &Bound<'_, PyType>,
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Dict> {
+        let py = cls.py();
+        if cls.is(py.get_type::<Dict>()) {
+            return Err(PyTypeError::new_err(
+                "cannot create 'persist.Dict' instances: store a dict, or derive a class from it",
+            ));
+        }
+        Ok(Dict::at(Place::transient(place::empty(py, true))))
+    }
+
+    #[pyo3(signature = (*args, **kwargs))]
+    fn __init__(
+        &self,
+        py: Python<'_>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        if args.is_empty() && kwargs.is_none_or(|k| k.is_empty()) {
+            return Ok(());
+        }
+        self.update(py, args, kwargs)
+    }
+
+    /// Attributes are not stored, so instances of a subclass have none.
+    fn __setattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        place::set_attribute(slf.as_any(), slf.is_exact_instance_of::<Dict>(), name, Some(value))
+    }
+
+    fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>) -> PyResult<()> {
+        place::set_attribute(slf.as_any(), slf.is_exact_instance_of::<Dict>(), name, None)
+    }
+
+    fn __getitem__<'py>(slf: &Bound<'py, Self>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        match slf.get().find(slf.py(), key)? {
+            Some(value) => Ok(value),
+            None => missing(slf, key),
+        }
     }
 
     fn __setitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        Dict::set_in(py, &self.proxy, key, value)
+        transient!(self, py, plain => plain.set_item(key, value));
+        Dict::set_in(py, self.proxy()?, key, value)
     }
 
     fn __delitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<()> {
+        transient!(self, py, plain => plain.del_item(key));
         let Some(scalar) = Scalar::sought(key)? else {
-            self.proxy.shared.check_change(py, self.proxy.obj)?;
+            self.proxy()?.shared.check_change(py, self.proxy()?.obj)?;
             return Err(key_error(key));
         };
-        let (name, obj, mut emptied) = (scalar.key(), self.proxy.obj, false);
-        let removed = self.proxy.shared.write(py, |w| {
+        let (name, obj, mut emptied) = (scalar.key(), self.proxy()?.obj, false);
+        let removed = self.proxy()?.shared.write(py, |w| {
             let removed = w.remove(obj, &name)?;
             emptied = removed && self.is_iterated() && w.len(obj)? == 0;
             Ok(removed)
@@ -81,8 +148,9 @@ impl Dict {
     }
 
     fn __contains__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        transient!(self, py, plain => plain.contains(key));
         if let Some(text) = ffi::ascii(key)
-            && let Some(there) = self.proxy.shared.fast_contains(key.py(), self.proxy.obj, text)
+            && let Some(there) = self.proxy()?.shared.fast_contains(key.py(), self.proxy()?.obj, text)
         {
             return Ok(there);
         }
@@ -91,23 +159,27 @@ impl Dict {
             return Ok(false);
         };
         let key = scalar.key();
-        self.proxy.shared.read(py, |r| r.contains(self.proxy.obj, &key))
+        let proxy = self.proxy()?;
+        proxy.shared.read(py, |r| r.contains(proxy.obj, &key))
     }
 
     fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
         Ok(self.count(py)? as usize)
     }
 
-    fn __iter__(slf: &Bound<'_, Self>) -> PyResult<DictIter> {
-        DictIter::new(slf, Part::Key, false)
+    fn __iter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        transient!(slf.get(), slf.py(), plain => Ok(plain.try_iter()?.into_any()));
+        Ok(Bound::new(slf.py(), DictIter::new(slf, Part::Key, false)?)?.into_any())
     }
 
-    fn __reversed__(slf: &Bound<'_, Self>) -> PyResult<DictIter> {
-        DictIter::new(slf, Part::Key, true)
+    fn __reversed__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        transient!(slf.get(), slf.py(), plain => plain.call_method0("__reversed__"));
+        Ok(Bound::new(slf.py(), DictIter::new(slf, Part::Key, true)?)?.into_any())
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        show::container(slf.as_any(), &slf.get().proxy, Shape::Dict)
+        transient!(slf.get(), slf.py(), plain => Ok(plain.repr()?.to_string()));
+        show::named(slf.as_any(), slf.get().proxy()?, Shape::Dict)
     }
 
     fn __richcmp__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>, op: CompareOp) -> PyResult<Py<PyAny>> {
@@ -118,7 +190,7 @@ impl Dict {
         ffi::deeper()?;
         let same = if slf.is(other) {
             true
-        } else if !other.is_instance_of::<PyDict>() && !other.is_exact_instance_of::<Dict>() {
+        } else if !other.is_instance_of::<PyDict>() && !other.is_instance_of::<Dict>() {
             return Ok(py.NotImplemented());
         } else if other.len()? as u64 != slf.get().count(py)? {
             false
@@ -174,18 +246,21 @@ impl Dict {
     }
 
     /// Return a view of the keys.
-    fn keys(slf: &Bound<'_, Self>) -> KeysView {
-        KeysView::new(slf)
+    fn keys<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        transient!(slf.get(), slf.py(), plain => plain.call_method0("keys"));
+        Ok(Bound::new(slf.py(), KeysView::new(slf))?.into_any())
     }
 
     /// Return a view of the values.
-    fn values(slf: &Bound<'_, Self>) -> ValuesView {
-        ValuesView::new(slf)
+    fn values<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        transient!(slf.get(), slf.py(), plain => plain.call_method0("values"));
+        Ok(Bound::new(slf.py(), ValuesView::new(slf))?.into_any())
     }
 
     /// Return a view of the entries.
-    fn items(slf: &Bound<'_, Self>) -> ItemsView {
-        ItemsView::new(slf)
+    fn items<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        transient!(slf.get(), slf.py(), plain => plain.call_method0("items"));
+        Ok(Bound::new(slf.py(), ItemsView::new(slf))?.into_any())
     }
 
     /// Remove the key and return its value; if the key is missing, return default or raise KeyError.
@@ -197,13 +272,17 @@ impl Dict {
         default: &Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let default = one_default("pop", default)?;
-        let (obj, mut emptied) = (self.proxy.obj, false);
+        transient!(self, py, plain => match default {
+            Some(default) => plain.call_method1("pop", (key, default)),
+            None => plain.call_method1("pop", (key,)),
+        });
+        let (obj, mut emptied) = (self.proxy()?.obj, false);
         let Some(scalar) = Scalar::sought(key)? else {
-            self.proxy.shared.check_change(py, obj)?;
+            self.proxy()?.shared.check_change(py, obj)?;
             return default.ok_or_else(|| key_error(key));
         };
         let name = scalar.key();
-        let mut batch = self.proxy.shared.take(py, |w, out| {
+        let mut batch = self.proxy()?.shared.take(py, |w, out| {
             emptied = false;
             if let Some(value) = w.get(obj, &name)? {
                 out.push(w, value)?;
@@ -221,8 +300,9 @@ impl Dict {
 
     /// Remove and return the last entry.
     fn popitem<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
-        let (obj, mut emptied) = (self.proxy.obj, false);
-        let mut batch = self.proxy.shared.take(py, |w, out| {
+        transient!(self, py, plain => plain.call_method0("popitem")?.extract());
+        let (obj, mut emptied) = (self.proxy()?.obj, false);
+        let mut batch = self.proxy()?.shared.take(py, |w, out| {
             emptied = false;
             if let Some(entry) = w.prev(obj, u64::MAX)? {
                 let key = read_whole(w, entry.key)?;
@@ -248,7 +328,8 @@ impl Dict {
         key: &Bound<'py, PyAny>,
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (shared, obj) = (&self.proxy.shared, self.proxy.obj);
+        transient!(self, py, plain => plain.call_method1("setdefault", (key, default)));
+        let (shared, obj) = (&self.proxy()?.shared, self.proxy()?.obj);
         let default = default.unwrap_or_else(|| py.None().into_bound(py));
         // A key of a subclass finds an entry, and is not stored.
         if let Some(there) = self.find(py, key)? {
@@ -303,8 +384,9 @@ impl Dict {
 
     /// Remove everything.
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
-        let (obj, mut emptied) = (self.proxy.obj, false);
-        self.proxy.shared.write(py, |w| {
+        transient!(self, py, plain => plain.call_method0("clear").map(drop));
+        let (obj, mut emptied) = (self.proxy()?.obj, false);
+        self.proxy()?.shared.write(py, |w| {
             emptied = self.is_iterated() && w.len(obj)? != 0;
             w.clear(obj)
         })?;
@@ -322,12 +404,14 @@ impl Dict {
     }
 
     fn __deepcopy__<'py>(&self, py: Python<'py>, memo: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        copy_out::copy(py, &self.proxy, self.attributes, Some(memo))
+        transient!(self, py, plain => py.import("copy")?.call_method1("deepcopy", (plain, memo)));
+        copy_out::copy(py, self.proxy()?, self.attributes, Some(memo))
     }
 
     /// Return a copy of everything below as plain dicts and lists; see `persist.copy_out`.
     fn todict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        copy_out::copy(py, &self.proxy, self.attributes, None)
+        transient!(self, py, plain => py.import("copy")?.call_method1("deepcopy", (plain,)));
+        copy_out::copy(py, self.proxy()?, self.attributes, None)
     }
 
     /// Return a plain dict with these keys and one value.
@@ -357,7 +441,7 @@ impl Dict {
     fn lock_excl(slf: &Bound<'_, Self>, key: LockKey<'_>, timeout: Option<f64>) -> PyResult<Held> {
         take::acquire(
             slf.as_any(),
-            &slf.get().proxy,
+            slf.get().proxy()?,
             &key,
             false,
             timeout,
@@ -368,7 +452,7 @@ impl Dict {
     /// Lock the dict, or one entry, against changes; other owners can share the lock.
     #[pyo3(name = "lockShared", signature = (key = LockKey::whole(), *, timeout = None), text_signature = "($self, key=..., *, timeout=None)")]
     fn lock_shared(slf: &Bound<'_, Self>, key: LockKey<'_>, timeout: Option<f64>) -> PyResult<Held> {
-        take::acquire(slf.as_any(), &slf.get().proxy, &key, true, timeout, Until::Unlock)
+        take::acquire(slf.as_any(), slf.get().proxy()?, &key, true, timeout, Until::Unlock)
     }
 
     /// Lock the dict, or one entry; the returned Lock releases it at the end of `with`.
@@ -379,7 +463,7 @@ impl Dict {
     fn lock(slf: &Bound<'_, Self>, key: LockKey<'_>, shared: bool, timeout: Option<f64>) -> PyResult<Held> {
         take::acquire(
             slf.as_any(),
-            &slf.get().proxy,
+            slf.get().proxy()?,
             &key,
             shared,
             timeout,
@@ -398,12 +482,12 @@ impl Dict {
         shared: bool,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        lock_async(slf.as_any(), &slf.get().proxy, &key, shared, timeout)
+        lock_async(slf.as_any(), slf.get().proxy()?, &key, shared, timeout)
     }
 
     /// Release one level of a lock that this thread holds; raise NotLocked if it holds none.
     #[pyo3(signature = (key = LockKey::whole()), text_signature = "($self, key=...)")]
     fn unlock(slf: &Bound<'_, Self>, key: LockKey<'_>) -> PyResult<()> {
-        take::release(slf.py(), &slf.get().proxy, &key)
+        take::release(slf.py(), slf.get().proxy()?, &key)
     }
 }

@@ -15,7 +15,7 @@ use crate::values::show::{self, Shape};
 fn plain_view<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = value.py();
     if let Ok(view) = value.cast_exact::<KeysView>() {
-        let keys = listing(py, &view.get().dict.get().proxy, Part::Key)?;
+        let keys = listing(py, view.get().dict.get().proxy()?, Part::Key)?;
         let dict = py.get_type::<PyDict>().call_method1("fromkeys", (keys,))?;
         return dict.call_method0("keys");
     }
@@ -65,7 +65,7 @@ macro_rules! view {
 
             fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
                 let dict = slf.get().dict.bind(slf.py());
-                show::container(slf.as_any(), &dict.get().proxy, Shape::View($part))
+                show::container(slf.as_any(), dict.get().proxy()?, Shape::View($part))
             }
 
             fn __reduce__(&self) -> PyResult<()> {
@@ -174,7 +174,7 @@ view!(
     "The values of a Dict: a live view.",
     {
         fn __contains__(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<bool> {
-            listing(py, &self.dict.get().proxy, Part::Value)?
+            listing(py, self.dict.get().proxy()?, Part::Value)?
                 .as_any()
                 .contains(value)
         }

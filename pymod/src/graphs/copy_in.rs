@@ -19,6 +19,7 @@ use crate::engine::shared::Shared;
 use crate::proxies::dict::Dict;
 use crate::proxies::list::List;
 use crate::proxies::object::{self, BeingStored, Object};
+use crate::proxies::place;
 use crate::proxies::proxy::Proxy;
 use crate::python::refused;
 use crate::python::scalars::Scalar;
@@ -55,16 +56,14 @@ impl<'a> Arg<'a> {
             true => Arg::Obj(proxy.obj),
             false => Arg::Graph,
         };
-        if let Ok(d) = value.cast_exact::<Dict>() {
-            // The attributes of an object are copied as a separate dict.
-            return Ok(Some(if d.get().attributes {
-                Arg::Graph
-            } else {
-                here(&d.get().proxy)
-            }));
+        // The attributes of an object are copied as a separate dict.
+        if let Ok(d) = value.cast::<Dict>()
+            && d.get().attributes
+        {
+            return Ok(Some(Arg::Graph));
         }
-        if let Ok(l) = value.cast_exact::<List>() {
-            return Ok(Some(here(&l.get().proxy)));
+        if let Some(place) = place::of(value) {
+            return Ok(Some(place.live(value.py())?.map_or(Arg::Graph, here)));
         }
         if let Ok(o) = value.cast::<Object>() {
             return Ok(Some(o.get().live_proxy(value.py())?.map_or(Arg::Graph, here)));
@@ -97,9 +96,11 @@ enum Slot<'py> {
 
 struct Node<'py> {
     kind: Kind,
-    class: String,
+    class: Option<String>,
     source: Bound<'py, PyAny>,
-    busy: Option<BeingStored<'py>>,
+    /// It becomes the proxy of the stored container.
+    adopt: bool,
+    busy: (Option<BeingStored<'py>>, Option<place::BeingStored<'py>>),
     entries: Vec<(Option<Bound<'py, PyAny>>, Slot<'py>)>,
 }
 
@@ -245,18 +246,30 @@ impl<'py> Gather<'py> {
         }
         let mut node = Node {
             kind: Kind::Dict,
-            class: String::new(),
+            class: None,
             source,
-            busy: None,
+            adopt: false,
+            busy: (None, None),
             entries: Vec::new(),
         };
-        if node.source.is_instance_of::<PyList>() || node.source.is_exact_instance_of::<List>() {
+        if node.source.is_instance_of::<PyList>() || node.source.is_instance_of::<List>() {
             node.kind = Kind::List;
+        }
+        if let Some(here) = place::of(&node.source) {
+            let attributes = node.source.cast::<Dict>().is_ok_and(|d| d.get().attributes);
+            if !attributes {
+                node.class = object::container_class(&node.source, || self.place(met))?;
+                node.adopt = here.live(self.py)?.is_none();
+            }
+            if node.adopt {
+                node.busy.1 = Some(place::BeingStored::begin(&node.source)?);
+            }
         } else if let Ok(o) = node.source.cast::<Object>() {
             node.kind = Kind::Object;
-            node.class = object::class_to_store(o, || self.place(met))?;
+            node.class = Some(object::class_to_store(o, || self.place(met))?);
             if o.get().live_proxy(self.py)?.is_none() {
-                node.busy = Some(BeingStored::begin(o)?);
+                node.adopt = true;
+                node.busy.0 = Some(BeingStored::begin(o)?);
             }
         }
         self.nodes.push(node);
@@ -281,12 +294,17 @@ impl<'py> Gather<'py> {
         source: &Bound<'py, PyAny>,
     ) -> PyResult<Vec<(Option<Bound<'py, PyAny>>, Slot<'py>)>> {
         let mut entries = Vec::new();
+        let kept = match place::of(source) {
+            Some(here) if here.live(self.py)?.is_none() => here.kept(self.py),
+            _ => None,
+        };
+        let source = kept.as_ref().unwrap_or(source);
         if let Ok(list) = source.cast::<PyList>() {
             entries.reserve(list.len());
             for (n, item) in list.iter().enumerate() {
                 entries.push((None, self.slot(item, Visited::Index(node, n))?));
             }
-        } else if let Ok(list) = source.cast_exact::<List>() {
+        } else if let Ok(list) = source.cast::<List>() {
             for (n, item) in list.get().plain(self.py)?.iter().enumerate() {
                 entries.push((None, self.slot(item, Visited::Index(node, n))?));
             }
@@ -296,7 +314,7 @@ impl<'py> Gather<'py> {
                 .ok()
                 .map(|o| contents::attributes(o))
                 .transpose()?;
-            let dict = match (&attributes, source.cast::<PyDict>(), source.cast_exact::<Dict>()) {
+            let dict = match (&attributes, source.cast::<PyDict>(), source.cast::<Dict>()) {
                 (Some(attributes), _, _) => attributes.clone(),
                 (_, Ok(dict), _) => dict.clone(),
                 (_, _, Ok(dict)) => dict.get().plain(self.py)?,
@@ -341,11 +359,10 @@ impl<'py> Gather<'py> {
                 };
                 entries.push((key, part(slot)?));
             }
-            let class = (node.kind == Kind::Object).then_some(&*node.class);
             nodes.push(PlanNode {
                 kind: node.kind,
-                class,
-                adopt: node.busy.is_some(),
+                class: node.class.as_deref(),
+                adopt: node.adopt,
                 entries,
             });
         }
@@ -381,9 +398,10 @@ impl<'py> Gather<'py> {
             Ok(())
         })?;
         let mut held = std::mem::take(&mut pins.held).into_iter();
-        for node in self.nodes.iter().filter(|n| n.busy.is_some()) {
+        for node in self.nodes.iter().filter(|n| n.adopt) {
             match held.next() {
-                Some(obj) => object::adopt(&self.shared, &node.source, obj)?,
+                Some(obj) if node.kind == Kind::Object => object::adopt(&self.shared, &node.source, obj)?,
+                Some(obj) => place::adopt(&self.shared, &node.source, obj)?,
                 None => break,
             }
         }

@@ -7,7 +7,7 @@ use persist_core::store::{Kind, Obj, ObjectId, Reader, Result, Value};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use crate::proxies::classes;
 use crate::proxies::dict::Dict;
 use crate::proxies::list::List;
 use crate::proxies::object::Object;
+use crate::proxies::place;
 use crate::proxies::proxy::Proxy;
 use crate::python::{error, ffi, scalars};
 use crate::values::large::read_whole;
@@ -148,6 +149,7 @@ fn made_of<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     if attributes {
         graph.nodes[0].kind = Kind::Dict;
+        graph.nodes[0].class.clear();
     }
     let shared = &*proxy.shared;
     let memo = memo
@@ -170,8 +172,14 @@ fn made_of<'py>(
             continue;
         }
         let copy = match node.kind {
-            Kind::Dict => PyDict::new(py).into_any(),
-            Kind::List => PyList::empty(py).into_any(),
+            Kind::Dict => match own_class(py, &py.get_type::<Dict>(), &node.class)? {
+                Some(made) => made,
+                None => PyDict::new(py).into_any(),
+            },
+            Kind::List => match own_class(py, &py.get_type::<List>(), &node.class)? {
+                Some(made) => made,
+                None => PyList::empty(py).into_any(),
+            },
             Kind::Object => instance(py, &node.class)?,
         };
         if let Some(memo) = memo {
@@ -197,6 +205,9 @@ fn made_of<'py>(
     };
     for (n, copy) in &fill {
         let node = &graph.nodes[*n];
+        // The entries of an instance of a subclass are in a plain dict or list.
+        let plain = place::of(copy).and_then(|place| place.kept(py));
+        let copy = plain.as_ref().unwrap_or(copy);
         if let Ok(list) = copy.cast::<PyList>() {
             for value in &node.values {
                 list.append(object(value)?)?;
@@ -212,6 +223,21 @@ fn made_of<'py>(
         }
     }
     made.into_iter().next().flatten().ok_or_else(lost)
+}
+
+/// A transient instance of a class that derives from `base`, if this program has the class.
+fn own_class<'py>(
+    py: Python<'py>,
+    base: &Bound<'py, PyType>,
+    class: &str,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if class.is_empty() {
+        return Ok(None);
+    }
+    match classes::find(base, &Name::new(py, class.to_owned()))? {
+        Some(class) if !class.is(base) => ffi::bare_instance(base, &class, &PyTuple::empty(py)),
+        _ => Ok(None),
+    }
 }
 
 fn instance<'py>(py: Python<'py>, class: &str) -> PyResult<Bound<'py, PyAny>> {
@@ -243,16 +269,17 @@ pub(crate) fn copy_out<'py>(
     if objects.is_some_and(|objects| !objects.is(py.get_type::<PyDict>())) {
         return Err(PyTypeError::new_err("objects must be dict or None"));
     }
-    let (proxy, attributes) = if let Ok(d) = obj.cast_exact::<Dict>() {
-        (Some(&d.get().proxy), d.get().attributes)
-    } else if let Ok(l) = obj.cast_exact::<List>() {
-        (Some(&l.get().proxy), false)
+    let (proxy, attributes) = if let Ok(d) = obj.cast::<Dict>() {
+        (d.get().place.get(), d.get().attributes)
+    } else if let Ok(l) = obj.cast::<List>() {
+        (l.get().place.get(), false)
     } else if let Ok(o) = obj.cast::<Object>() {
         (o.get().proxy(), false)
     } else {
         (None, false)
     };
     let Some(proxy) = proxy else {
+        // Not in a store: a value, or an instance that is transient already.
         return Ok(obj.clone());
     };
     let mut graph = Graph::default();
@@ -260,6 +287,7 @@ pub(crate) fn copy_out<'py>(
     if objects.is_some() {
         for node in graph.nodes.iter_mut().filter(|n| n.kind == Kind::Object) {
             node.kind = Kind::Dict;
+            node.class.clear();
         }
     }
     made_of(py, proxy, graph, attributes, None)

@@ -55,11 +55,15 @@ impl Plan<'_> {
     /// Create the containers, empty.
     pub(crate) fn create(&self, w: &mut Writer<'_>, made: &mut Vec<Obj>) -> Result<()> {
         for node in &self.nodes {
-            made.push(match node.kind {
+            let obj = match node.kind {
                 Kind::Dict => w.new_dict()?,
                 Kind::List => w.new_list()?,
                 Kind::Object => w.new_object(node.class.unwrap_or(""))?,
-            });
+            };
+            if node.kind != Kind::Object && node.class.is_some() {
+                w.set_class(obj, node.class)?;
+            }
+            made.push(obj);
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ const CHUNK: usize = 256;
 /// The items of an iterable, as a new list without other references.
 pub(crate) fn items_of<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
     let py = value.py();
-    if let Ok(l) = value.cast_exact::<List>() {
+    if let Ok(l) = value.cast::<List>() {
         return l.get().plain(py);
     }
     if value.is_exact_instance_of::<PyList>() || value.is_exact_instance_of::<PyTuple>() {
@@ -48,7 +48,7 @@ pub(crate) fn is_same(r: &Reader<'_>, item: Option<Value>, arg: &Arg<'_>) -> Res
 
 impl List {
     pub(crate) fn slice<'py>(&self, py: Python<'py>, span: Span) -> PyResult<Bound<'py, PyList>> {
-        let obj = self.proxy.obj;
+        let obj = self.proxy()?.obj;
         self.gather(py, |r, found| {
             let (start, count) = span.of_len(r.len(obj)?);
             if span.step == 1 {
@@ -66,13 +66,13 @@ impl List {
     }
 
     pub(crate) fn set_slice(&self, span: Span, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (py, obj) = (value.py(), self.proxy.obj);
+        let (py, obj) = (value.py(), self.proxy()?.obj);
         let items = items_of(value).map_err(|e| match (e.is_instance_of::<PyTypeError>(py), span.step) {
             (true, 1) => PyTypeError::new_err("can only assign an iterable"),
             (true, _) => PyTypeError::new_err("must assign iterable to extended slice"),
             _ => e,
         })?;
-        let gather = Gather::all(&self.proxy.shared, &items)?;
+        let gather = Gather::all(&self.proxy()?.shared, &items)?;
         let plan = gather.plan()?;
         let (new, mut wrong) = (plan.len() as u64, None);
         gather.store(&plan, |w, built| {
@@ -102,8 +102,8 @@ impl List {
     }
 
     pub(crate) fn del_slice(&self, py: Python<'_>, span: Span) -> PyResult<()> {
-        let obj = self.proxy.obj;
-        self.proxy.shared.write(py, |w| {
+        let obj = self.proxy()?.obj;
+        self.proxy()?.shared.write(py, |w| {
             let (start, count) = span.of_len(w.len(obj)?);
             if count == 0 {
                 return Ok(());
@@ -122,11 +122,14 @@ impl List {
 
     /// Append all items of a plain list in one operation.
     pub(crate) fn append_all(&self, items: &Bound<'_, PyList>) -> PyResult<()> {
-        let obj = self.proxy.obj;
-        let gather = Gather::all(&self.proxy.shared, items)?;
+        if let Some(plain) = self.place.plain(items.py())? {
+            return plain.call_method1("extend", (items,)).map(drop);
+        }
+        let obj = self.proxy()?.obj;
+        let gather = Gather::all(&self.proxy()?.shared, items)?;
         let plan = gather.plan()?;
         if plan.len() == 0 {
-            return self.proxy.shared.check_change(items.py(), obj);
+            return self.proxy()?.shared.check_change(items.py(), obj);
         }
         gather.store(&plan, |w, built| {
             let len = w.len(obj)?;
@@ -150,7 +153,10 @@ impl List {
         py: Python<'py>,
         order: impl FnOnce(&Bound<'py, PyList>) -> PyResult<()>,
     ) -> PyResult<()> {
-        let (shared, obj) = (&self.proxy.shared, self.proxy.obj);
+        if let Some(plain) = self.place.plain(py)? {
+            return order(plain.cast::<PyList>()?);
+        }
+        let (shared, obj) = (&self.proxy()?.shared, self.proxy()?.obj);
         let before = self.plain(py)?;
         let after = before.get_slice(0, before.len());
         order(&after)?;

@@ -59,7 +59,7 @@ impl ListIter {
         let Ok(at) = u64::try_from(self.at.load(Ordering::Relaxed)) else {
             return Ok(None);
         };
-        let proxy = &self.list.get().proxy;
+        let proxy = self.list.get().proxy()?;
         let item = proxy.shared.fetch(py, |r| r.item_word(proxy.obj, at))?;
         let next = if item.is_some() { at as i64 + self.step } else { -1 };
         self.at.store(next, Ordering::Relaxed);

@@ -6,7 +6,7 @@
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 
 use super::items::{is_same, items_of};
 use super::iter::ListIter;
@@ -16,6 +16,7 @@ use crate::locks::held::{Held, Until};
 use crate::locks::request::lock_async;
 use crate::locks::take::{self, LockKey};
 use crate::proxies::list::List;
+use crate::proxies::place::{self, Place};
 use crate::python::arguments::{Given, equal};
 use crate::python::ffi;
 use crate::python::indices::{At, Clipped, position};
@@ -28,21 +29,69 @@ fn out_of_range(what: &str) -> PyErr {
     PyIndexError::new_err(format!("{what} out of range"))
 }
 
+/// What a list does that is in no store yet: its items are in a plain one.
+macro_rules! transient {
+    ($place:expr, $py:expr, $plain:ident => $result:expr) => {
+        if let Some($plain) = $place.place.plain($py)? {
+            return $result;
+        }
+    };
+}
+
 #[pymethods]
 impl List {
+    /// A list of a subclass: one that is in no store until it is stored.
+    #[new]
+    #[classmethod]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new_transient(
+        cls: &Bound<'_, PyType>,
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<List> {
+        let py = cls.py();
+        if cls.is(py.get_type::<List>()) {
+            return Err(PyTypeError::new_err(
+                "cannot create 'persist.List' instances: store a list, or derive a class from it",
+            ));
+        }
+        let place = Place::transient(place::empty(py, false));
+        Ok(List { place })
+    }
+
+    #[pyo3(signature = (iterable = None, /))]
+    fn __init__(&self, py: Python<'_>, iterable: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        if let Some(iterable) = iterable {
+            let items = items_of(iterable)?;
+            self.clear(py)?;
+            self.append_all(&items)?;
+        }
+        Ok(())
+    }
+
+    /// Attributes are not stored, so instances of a subclass have none.
+    fn __setattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        place::set_attribute(slf.as_any(), slf.is_exact_instance_of::<List>(), name, Some(value))
+    }
+
+    fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>) -> PyResult<()> {
+        place::set_attribute(slf.as_any(), slf.is_exact_instance_of::<List>(), name, None)
+    }
+
     fn __getitem__<'py>(&self, py: Python<'py>, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let obj = self.proxy.obj;
+        transient!(self, py, plain => plain.get_item(index));
+        let obj = self.proxy()?.obj;
         let at = At::of(index)?;
         if let At::Index(n) = at {
-            match self.proxy.shared.fast_get_item(py, obj, n)? {
+            match self.proxy()?.shared.fast_get_item(py, obj, n)? {
                 Fast::Value(value) => return Ok(value),
                 Fast::Missing => return Err(out_of_range("list index")),
                 Fast::Unknown => {}
             }
         }
         match at {
-            At::Index(n) if n >= 0 => self.proxy.shared.fetch(py, |r| r.item_word(obj, n as u64))?,
-            At::Index(n) => self.proxy.shared.fetch(py, |r| match position(n, r.len(obj)?) {
+            At::Index(n) if n >= 0 => self.proxy()?.shared.fetch(py, |r| r.item_word(obj, n as u64))?,
+            At::Index(n) => self.proxy()?.shared.fetch(py, |r| match position(n, r.len(obj)?) {
                 Some(at) => r.item_word(obj, at),
                 None => Ok(None),
             })?,
@@ -57,15 +106,16 @@ impl List {
         index: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let obj = self.proxy.obj;
+        transient!(self, py, plain => plain.set_item(index, value));
+        let obj = self.proxy()?.obj;
         let n = match At::of(index)? {
             At::Index(n) => n,
             At::Span(span) => return self.set_slice(span, value),
         };
-        if self.proxy.shared.fast_set_item(obj, n, value) {
+        if self.proxy()?.shared.fast_set_item(obj, n, value) {
             return Ok(());
         }
-        let set = put(py, &self.proxy.shared, value, |w, value| {
+        let set = put(py, &self.proxy()?.shared, value, |w, value| {
             match position(n, w.len(obj)?) {
                 Some(at) => w.set_item(obj, at, value).map(|()| true),
                 None => Ok(false),
@@ -79,12 +129,13 @@ impl List {
     }
 
     fn __delitem__(&self, py: Python<'_>, index: &Bound<'_, PyAny>) -> PyResult<()> {
-        let obj = self.proxy.obj;
+        transient!(self, py, plain => plain.del_item(index));
+        let obj = self.proxy()?.obj;
         let n = match At::of(index)? {
             At::Index(n) => n,
             At::Span(span) => return self.del_slice(py, span),
         };
-        let removed = self.proxy.shared.write(py, |w| match position(n, w.len(obj)?) {
+        let removed = self.proxy()?.shared.write(py, |w| match position(n, w.len(obj)?) {
             Some(at) => w.remove_items(obj, at, at + 1).map(|()| true),
             None => Ok(false),
         })?;
@@ -103,17 +154,20 @@ impl List {
         Ok(self.search(value, 0, u64::MAX)?.is_some())
     }
 
-    fn __iter__(slf: &Bound<'_, Self>) -> ListIter {
-        ListIter::new(slf, 0, 1)
+    fn __iter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        transient!(slf.get(), slf.py(), plain => Ok(plain.try_iter()?.into_any()));
+        Ok(Bound::new(slf.py(), ListIter::new(slf, 0, 1))?.into_any())
     }
 
-    fn __reversed__(slf: &Bound<'_, Self>) -> PyResult<ListIter> {
+    fn __reversed__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        transient!(slf.get(), slf.py(), plain => plain.call_method0("__reversed__"));
         let last = slf.get().count(slf.py())? as i64 - 1;
-        Ok(ListIter::new(slf, last, -1))
+        Ok(Bound::new(slf.py(), ListIter::new(slf, last, -1))?.into_any())
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        show::container(slf.as_any(), &slf.get().proxy, Shape::List)
+        transient!(slf.get(), slf.py(), plain => Ok(plain.repr()?.to_string()));
+        show::named(slf.as_any(), slf.get().proxy()?, Shape::List)
     }
 
     fn __richcmp__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>, op: CompareOp) -> PyResult<Py<PyAny>> {
@@ -167,9 +221,10 @@ impl List {
     }
 
     fn __imul__(&self, py: Python<'_>, n: &Bound<'_, PyAny>) -> PyResult<()> {
+        transient!(self, py, plain => plain.call_method1("__imul__", (n,)).map(drop));
         match ffi::times(n)? {
             Some(..1) => self.clear(py),
-            Some(1) => self.proxy.shared.check_change(py, self.proxy.obj),
+            Some(1) => self.proxy()?.shared.check_change(py, self.proxy()?.obj),
             Some(n) => self.append_all(&self.repeated(py, n - 1)?),
             None => Err(PyTypeError::new_err(format!(
                 "can't multiply sequence by non-int of type '{}'",
@@ -180,8 +235,9 @@ impl List {
 
     /// Append an object to the end.
     fn append(&self, py: Python<'_>, object: &Bound<'_, PyAny>) -> PyResult<()> {
-        let obj = self.proxy.obj;
-        put(py, &self.proxy.shared, object, |w, value| {
+        transient!(self, py, plain => plain.call_method1("append", (object,)).map(drop));
+        let obj = self.proxy()?.obj;
+        put(py, &self.proxy()?.shared, object, |w, value| {
             let len = w.len(obj)?;
             w.insert(obj, len, value).map(|()| true)
         })?;
@@ -195,8 +251,9 @@ impl List {
 
     /// Insert an object before an index.
     fn insert(&self, py: Python<'_>, index: isize, object: &Bound<'_, PyAny>) -> PyResult<()> {
-        let obj = self.proxy.obj;
-        put(py, &self.proxy.shared, object, |w, value| {
+        transient!(self, py, plain => plain.call_method1("insert", (index, object)).map(drop));
+        let obj = self.proxy()?.obj;
+        put(py, &self.proxy()?.shared, object, |w, value| {
             let len = w.len(obj)? as i64;
             let at = if index < 0 {
                 (index as i64).saturating_add(len).max(0)
@@ -211,8 +268,9 @@ impl List {
     /// Remove and return the item at an index (default last).
     #[pyo3(signature = (index = -1, /), text_signature = "($self, index=-1, /)")]
     fn pop<'py>(&self, py: Python<'py>, index: isize) -> PyResult<Bound<'py, PyAny>> {
-        let (obj, mut len) = (self.proxy.obj, 0);
-        let mut batch = self.proxy.shared.take(py, |w, out| {
+        transient!(self, py, plain => plain.call_method1("pop", (index,)));
+        let (obj, mut len) = (self.proxy()?.obj, 0);
+        let mut batch = self.proxy()?.shared.take(py, |w, out| {
             len = w.len(obj)?;
             if let Some(at) = position(index as i64, len) {
                 if let Some(item) = w.item(obj, at)? {
@@ -231,7 +289,8 @@ impl List {
 
     /// Remove the first item equal to value.
     fn remove(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (shared, obj) = (&self.proxy.shared, self.proxy.obj);
+        transient!(self, py, plain => plain.call_method1("remove", (value,)).map(drop));
+        let (shared, obj) = (&self.proxy()?.shared, self.proxy()?.obj);
         loop {
             let Some((at, item)) = self.search(value, 0, u64::MAX)? else {
                 return Err(PyValueError::new_err("list.remove(x): x not in list"));
@@ -304,7 +363,9 @@ impl List {
 
     /// Remove everything.
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
-        self.proxy.shared.write(py, |w| w.clear(self.proxy.obj))
+        transient!(self, py, plain => plain.call_method0("clear").map(drop));
+        let proxy = self.proxy()?;
+        proxy.shared.write(py, |w| w.clear(proxy.obj))
     }
 
     /// Return a plain list with the same items; the containers among them stay in the store.
@@ -317,12 +378,14 @@ impl List {
     }
 
     fn __deepcopy__<'py>(&self, py: Python<'py>, memo: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        copy_out::copy(py, &self.proxy, false, Some(memo))
+        transient!(self, py, plain => py.import("copy")?.call_method1("deepcopy", (plain, memo)));
+        copy_out::copy(py, self.proxy()?, false, Some(memo))
     }
 
     /// Return a copy of everything below as plain lists and dicts; see `persist.copy_out`.
     fn tolist<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        copy_out::copy(py, &self.proxy, false, None)
+        transient!(self, py, plain => py.import("copy")?.call_method1("deepcopy", (plain,)));
+        copy_out::copy(py, self.proxy()?, false, None)
     }
 
     fn __reduce__(&self) -> PyResult<()> {
@@ -336,7 +399,7 @@ impl List {
     fn lock_excl(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Held> {
         take::acquire(
             slf.as_any(),
-            &slf.get().proxy,
+            slf.get().proxy()?,
             &LockKey::whole(),
             false,
             timeout,
@@ -349,7 +412,7 @@ impl List {
     fn lock_shared(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Held> {
         take::acquire(
             slf.as_any(),
-            &slf.get().proxy,
+            slf.get().proxy()?,
             &LockKey::whole(),
             true,
             timeout,
@@ -362,7 +425,7 @@ impl List {
     fn lock(slf: &Bound<'_, Self>, shared: bool, timeout: Option<f64>) -> PyResult<Held> {
         take::acquire(
             slf.as_any(),
-            &slf.get().proxy,
+            slf.get().proxy()?,
             &LockKey::whole(),
             shared,
             timeout,
@@ -377,11 +440,11 @@ impl List {
         shared: bool,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        lock_async(slf.as_any(), &slf.get().proxy, &LockKey::whole(), shared, timeout)
+        lock_async(slf.as_any(), slf.get().proxy()?, &LockKey::whole(), shared, timeout)
     }
 
     /// Release one level of a lock; see `Dict.unlock`.
     fn unlock(slf: &Bound<'_, Self>) -> PyResult<()> {
-        take::release(slf.py(), &slf.get().proxy, &LockKey::whole())
+        take::release(slf.py(), slf.get().proxy()?, &LockKey::whole())
     }
 }

@@ -19,6 +19,7 @@ use crate::locks::take::{self, LockKey};
 use crate::proxies::classes;
 use crate::proxies::dict::Dict;
 use crate::proxies::object::{self, Link, Object};
+use crate::proxies::place;
 use crate::proxies::proxy::Proxy;
 use crate::python::ffi::{self, OnType};
 use crate::python::scalars::{Scalar, utf8};
@@ -335,6 +336,9 @@ impl Object {
 /// 'people:Person'
 #[pyfunction]
 pub(crate) fn class_name(obj: &Bound<'_, PyAny>) -> PyResult<String> {
+    if place::of(obj).is_some() {
+        return Ok(object::container_class(obj, String::new)?.unwrap_or_default());
+    }
     let object = obj.cast::<Object>()?;
     match object.get().live_proxy(obj.py())? {
         Some(proxy) => object::stored_class(obj.py(), proxy),

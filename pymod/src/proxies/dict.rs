@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::place::Place;
 use super::proxy::Proxy;
 
 /// A dict that lives in a store. It behaves as a dict does, and every change is in the store at
@@ -13,9 +14,9 @@ use super::proxy::Proxy;
 /// >>> root['x'] += 1
 /// >>> root['l'] = [1, {'a': None}]
 /// >>> root['l'][1]['a'] = 'changed in place'
-#[pyclass(frozen, mapping, weakref, generic, freelist = 64, module = "persist")]
+#[pyclass(frozen, subclass, mapping, weakref, generic, freelist = 64, module = "persist")]
 pub struct Dict {
-    pub(crate) proxy: Proxy,
+    pub(crate) place: Place,
     /// True for `obj.__dict__`, false for a dict in the store.
     pub(crate) attributes: bool,
     /// How often this object has removed the last entry: the numbers that order the entries begin again then, and an
@@ -28,12 +29,23 @@ pub struct Dict {
 impl Dict {
     /// A dict in the store.
     pub(crate) fn new(proxy: Proxy) -> Dict {
+        Dict::at(Place::stored(proxy))
+    }
+
+    /// A dict at a place.
+    pub(crate) fn at(place: Place) -> Dict {
         Dict {
-            proxy,
+            place,
             attributes: false,
             emptied: AtomicU64::new(0),
             iterators: AtomicU64::new(0),
         }
+    }
+
+    /// The record of a stored dict.
+    #[inline]
+    pub(crate) fn proxy(&self) -> PyResult<&Proxy> {
+        self.place.proxy()
     }
 
     /// Return whether an iterator over this object lives. Asked in the section of a change, it sees every iterator that
@@ -47,10 +59,8 @@ impl Dict {
     pub(crate) fn of_attributes(py: Python<'_>, proxy: &Proxy) -> PyResult<Dict> {
         proxy.shared.read(py, |r| r.pin(proxy.obj))?;
         Ok(Dict {
-            proxy: Proxy::new(&proxy.shared, proxy.obj),
             attributes: true,
-            emptied: AtomicU64::new(0),
-            iterators: AtomicU64::new(0),
+            ..Dict::new(Proxy::new(&proxy.shared, proxy.obj))
         })
     }
 }

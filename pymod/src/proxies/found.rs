@@ -5,20 +5,24 @@
 use persist_core::store::door::{HandleInfo, Known};
 use persist_core::store::{Kind, Obj, Reader, Result};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 use std::sync::Arc;
 
+use super::classes;
 use super::dict::Dict;
 use super::list::List;
 use super::object::{self, Object};
+use super::place;
 use super::proxy::Proxy;
-use crate::engine::class_names::Named;
+use crate::engine::class_names::{Name, Named};
 use crate::engine::shared::Shared;
+use crate::python::ffi;
 
 /// A container that a section found: pinned, with the data needed to create its proxy.
 pub(crate) struct Found {
     pub(crate) obj: Obj,
     kind: Kind,
-    /// The class of an object.
+    /// The class, if it has one.
     class: Option<Named>,
     known: Known,
 }
@@ -57,8 +61,12 @@ impl Shared {
         }
         let proxy = Proxy::new(self, found.obj);
         match found.kind {
-            Kind::Dict => self.publish(Bound::new(py, Dict::new(proxy))?, |d| &d.proxy, replace),
-            Kind::List => self.publish(Bound::new(py, List { proxy })?, |l| &l.proxy, replace),
+            Kind::Dict | Kind::List if found.class.is_some() => {
+                let class = found.class.map(|class| self.names.name(py, class));
+                revive(py, proxy, found.kind, class.as_deref(), replace)
+            }
+            Kind::Dict => self.publish(Bound::new(py, Dict::new(proxy))?, |d| d.place.get(), replace),
+            Kind::List => self.publish(Bound::new(py, List::new(proxy))?, |l| l.place.get(), replace),
             Kind::Object => {
                 let class = found.class.map(|class| self.names.name(py, class));
                 object::revive(py, proxy, class.as_deref(), found.known, replace)
@@ -69,18 +77,65 @@ impl Shared {
     fn publish<'py, T: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync>(
         &self,
         made: Bound<'py, T>,
-        proxy: impl FnOnce(&T) -> &Proxy,
+        proxy: impl FnOnce(&T) -> Option<&Proxy>,
         replace: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let there = proxy(made.get()).publish(made.as_any(), replace)?;
+        let there = match proxy(made.get()) {
+            Some(proxy) => proxy.publish(made.as_any(), replace)?,
+            None => None,
+        };
         Ok(there.unwrap_or_else(|| made.into_any()))
     }
 }
 
+/// Create the Python object of a stored dict or list that has a class. Without its class, it is a plain `Dict` or
+/// `List`.
+fn revive<'py>(
+    py: Python<'py>,
+    proxy: Proxy,
+    kind: Kind,
+    class: Option<&Name>,
+    replace: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    let base = match kind {
+        Kind::List => py.get_type::<List>(),
+        Kind::Dict | Kind::Object => py.get_type::<Dict>(),
+    };
+    let class = class
+        .map(|name| classes::find(&base, name))
+        .transpose()?
+        .flatten()
+        .filter(|class| !class.is(&base));
+    let made = match class {
+        Some(class) => ffi::bare_instance(&base, &class, &PyTuple::empty(py))?,
+        None => None,
+    };
+    let Some(made) = made else {
+        let made = match kind {
+            Kind::List => Bound::new(py, List::new(proxy))?.into_any(),
+            Kind::Dict | Kind::Object => Bound::new(py, Dict::new(proxy))?.into_any(),
+        };
+        return publish(made, replace);
+    };
+    if let Some(place) = place::of(&made) {
+        place.forget();
+        place.set_link(proxy);
+    }
+    publish(made, replace)
+}
+
+fn publish(made: Bound<'_, PyAny>, replace: bool) -> PyResult<Bound<'_, PyAny>> {
+    let there = match place::of(&made).and_then(|place| place.get()) {
+        Some(proxy) => proxy.publish(&made, replace)?,
+        None => None,
+    };
+    Ok(there.unwrap_or(made))
+}
+
 fn fits(there: &Bound<'_, PyAny>, kind: Kind) -> bool {
     match kind {
-        Kind::Dict => there.is_exact_instance_of::<Dict>(),
-        Kind::List => there.is_exact_instance_of::<List>(),
+        Kind::Dict => there.is_instance_of::<Dict>(),
+        Kind::List => there.is_instance_of::<List>(),
         Kind::Object => there.is_instance_of::<Object>(),
     }
 }

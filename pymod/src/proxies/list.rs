@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 
+use super::place::Place;
 use super::proxy::Proxy;
 
 /// A list that lives in a store. It behaves as a list does, and every change is in the store at
@@ -11,7 +12,22 @@ use super::proxy::Proxy;
 /// >>> root['l'].sort()
 /// >>> root['l'][0:2]
 /// [1, 2]
-#[pyclass(frozen, sequence, weakref, generic, freelist = 64, module = "persist")]
+#[pyclass(frozen, subclass, sequence, weakref, generic, freelist = 64, module = "persist")]
 pub struct List {
-    pub(crate) proxy: Proxy,
+    pub(crate) place: Place,
+}
+
+impl List {
+    /// A list in the store.
+    pub(crate) fn new(proxy: Proxy) -> List {
+        List {
+            place: Place::stored(proxy),
+        }
+    }
+
+    /// The record of a stored list.
+    #[inline]
+    pub(crate) fn proxy(&self) -> PyResult<&Proxy> {
+        self.place.proxy()
+    }
 }

@@ -3,7 +3,7 @@
 //! `values` and `graphs`, which find containers, import these types. The methods (`dict`, `list`, `object`) are above
 //! both, so that no import cycle is needed.
 //!
-//! - `proxy`: the record in each of them. `dict`, `list`, `object`: the types.
+//! - `proxy`: the record in each of them. `place`: that of a dict or list, or its entries before it is stored. `dict`, `list`, `object`: the types.
 //! - `found`: from a container that a section found to its object. `classes`: the class of a stored object.
 
 pub(crate) mod classes;
@@ -11,4 +11,5 @@ pub(crate) mod dict;
 pub(crate) mod found;
 pub(crate) mod list;
 pub(crate) mod object;
+pub(crate) mod place;
 pub(crate) mod proxy;

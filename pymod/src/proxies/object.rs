@@ -14,6 +14,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::classes;
+use super::dict::Dict;
+use super::list::List;
+use super::place;
 use super::proxy::Proxy;
 use crate::engine::class_names::Name;
 use crate::engine::shared::Shared;
@@ -134,6 +137,26 @@ impl Object {
     pub(crate) fn try_kept(&self) -> Option<MutexGuard<'_, Option<Py<PyDict>>>> {
         self.kept.try_lock().ok()
     }
+}
+
+/// The class name to store for a dict or list; None for one without a class.
+pub(crate) fn container_class(value: &Bound<'_, PyAny>, where_at: impl Fn() -> String) -> PyResult<Option<String>> {
+    let py = value.py();
+    let Some(here) = place::of(value) else {
+        return Ok(None);
+    };
+    if let Some(proxy) = here.live(py)? {
+        return proxy.shared.read(py, |r| r.class(proxy.obj));
+    }
+    let class = value.get_type();
+    let base = match value.is_instance_of::<List>() {
+        true => py.get_type::<List>(),
+        false => py.get_type::<Dict>(),
+    };
+    if !classes::is_found(&class, &base)? {
+        return Err(refused::because(value, &where_at(), &not_found(&class)?));
+    }
+    classes::name_of(&class, &base).map(Some)
 }
 
 /// The class name to store for an instance. `place` is its place in the value to store, for errors.
@@ -262,6 +285,8 @@ pub(crate) fn forget_kept_attributes(py: Python<'_>, born: Vec<Py<PyAny>>) {
         if let Ok(object) = object.bind(py).cast::<Object>() {
             let kept = object.get().kept().take();
             drop(kept);
+        } else if let Some(place) = place::of(object.bind(py)) {
+            place.forget();
         }
     }
 }

@@ -42,12 +42,19 @@ impl Dict {
 
     /// See `plain_of`.
     pub(crate) fn plain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        Dict::plain_of(py, &self.proxy)
+        match self.place.plain(py)? {
+            Some(plain) => plain.cast::<PyDict>()?.copy(),
+            None => Dict::plain_of(py, self.proxy()?),
+        }
     }
 
     /// Number of entries.
     pub(crate) fn count(&self, py: Python<'_>) -> PyResult<u64> {
-        self.proxy.shared.read(py, |r| r.len(self.proxy.obj))
+        if let Some(plain) = self.place.plain(py)? {
+            return Ok(plain.len()? as u64);
+        }
+        let proxy = self.proxy()?;
+        proxy.shared.read(py, |r| r.len(proxy.obj))
     }
 }
 
@@ -59,7 +66,11 @@ impl List {
 
     /// Up to `max` items from `start`.
     pub(crate) fn part<'py>(&self, py: Python<'py>, start: u64, max: usize) -> PyResult<Bound<'py, PyList>> {
-        let obj = self.proxy.obj;
+        if let Some(plain) = self.place.plain(py)? {
+            let start = usize::try_from(start).unwrap_or(usize::MAX);
+            return Ok(plain.cast::<PyList>()?.get_slice(start, start.saturating_add(max)));
+        }
+        let obj = self.proxy()?.obj;
         self.gather(py, |r, found| {
             let len = r.len(obj)?;
             if start < len {
@@ -77,7 +88,7 @@ impl List {
         mut f: impl FnMut(&Reader<'_>, &mut Vec<Value>) -> Result<()> + Send,
     ) -> PyResult<Bound<'py, PyList>> {
         let mut found = Vec::new();
-        let mut batch = self.proxy.shared.collect(py, |r, out| {
+        let mut batch = self.proxy()?.shared.collect(py, |r, out| {
             found.clear();
             f(r, &mut found)?;
             found.drain(..).try_for_each(|value| out.push(r, value))
@@ -91,7 +102,11 @@ impl List {
 
     /// Number of items.
     pub(crate) fn count(&self, py: Python<'_>) -> PyResult<u64> {
-        self.proxy.shared.read(py, |r| r.len(self.proxy.obj))
+        if let Some(plain) = self.place.plain(py)? {
+            return Ok(plain.len()? as u64);
+        }
+        let proxy = self.proxy()?;
+        proxy.shared.read(py, |r| r.len(proxy.obj))
     }
 }
 
@@ -138,7 +153,7 @@ pub(crate) fn as_dict<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'
         return Ok(Some(d.clone()));
     }
     value
-        .cast_exact::<Dict>()
+        .cast::<Dict>()
         .ok()
         .map(|d| d.get().plain(value.py()))
         .transpose()
@@ -150,7 +165,7 @@ pub(crate) fn as_list<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'
         return Ok(Some(l.clone()));
     }
     value
-        .cast_exact::<List>()
+        .cast::<List>()
         .ok()
         .map(|l| l.get().plain(value.py()))
         .transpose()

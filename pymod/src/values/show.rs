@@ -137,6 +137,18 @@ pub(crate) fn container(of: &Bound<'_, PyAny>, proxy: &Proxy, shape: Shape) -> P
     }
 }
 
+/// Like `container`. One whose class this program does not have is shown with the name of the class.
+pub(crate) fn named(of: &Bound<'_, PyAny>, proxy: &Proxy, shape: Shape) -> PyResult<String> {
+    let text = container(of, proxy, shape)?;
+    if !of.is_exact_instance_of::<Dict>() && !of.is_exact_instance_of::<List>() {
+        return Ok(text);
+    }
+    match proxy.shared.read(of.py(), |r| r.class(proxy.obj)) {
+        Ok(Some(class)) if !class.is_empty() => Ok(format!("<persist.{} of class {class:?}: {text}>", shape.name())),
+        _ => Ok(text),
+    }
+}
+
 fn entries(py: Python<'_>, proxy: &Proxy, shape: Shape, text: &mut String) -> std::result::Result<(), Stop> {
     let (mut cursor, mut first) = (0, true);
     loop {
@@ -192,7 +204,7 @@ fn entries(py: Python<'_>, proxy: &Proxy, shape: Shape, text: &mut String) -> st
                 text.push_str(before);
                 text.push_str(&said);
                 // A container in it has counted its own text.
-                if !value.is_exact_instance_of::<Dict>() && !value.is_exact_instance_of::<List>() {
+                if !value.is_instance_of::<Dict>() && !value.is_instance_of::<List>() {
                     Level::take(&said);
                 }
                 Ok(())

@@ -32,7 +32,7 @@ enum What {
     Scalar(Held),
     Made(Obj),
     /// A container of the old store that is to be created, its kind and class.
-    New(Addr, Kind, String),
+    New(Addr, Kind, Option<String>),
 }
 
 /// A container that is being filled.
@@ -118,7 +118,8 @@ impl Salvage<'_, '_> {
 
     /// Report what is beside the entries of a container: it is not copied.
     fn lose_hidden(&mut self, h: Addr) {
-        let Ok([waiting, metadata]) = graph::hidden(self.p, h) else {
+        // The order of its keys follows from them.
+        let Ok([waiting, metadata, _]) = graph::hidden(self.p, h) else {
             let path = self.path(h);
             return self.lose(path, "what is beside the entries is lost".to_owned());
         };
@@ -242,12 +243,16 @@ impl Salvage<'_, '_> {
         }
     }
 
-    /// Return the name of an object's class.
-    pub(super) fn class(&mut self, h: Addr, kind: Kind) -> String {
-        if kind != Kind::Object {
-            return String::new();
+    /// Return the name of a container's class; None for a dict or list without one.
+    pub(super) fn class(&mut self, h: Addr, kind: Kind) -> Option<String> {
+        let record = match kind {
+            Kind::Object => self.p.u64_at(h + header::CLASS_OR_LEN),
+            Kind::Dict | Kind::List => graph::class(self.p, h).map(|record| record.0),
+        };
+        if kind != Kind::Object && matches!(record, Ok(0)) {
+            return None;
         }
-        let name = self.p.u64_at(h + header::CLASS_OR_LEN).and_then(|record| {
+        let name = record.and_then(|record| {
             if let Some(name) = self.classes.get(&record) {
                 return Ok(name.clone());
             }
@@ -255,11 +260,14 @@ impl Salvage<'_, '_> {
             self.classes.insert(record, name.clone());
             Ok(name)
         });
-        name.unwrap_or_else(|e| {
-            let path = self.path(h);
-            self.lose(path, format!("the name of its class is lost ({})", why(&e)));
-            String::new()
-        })
+        match name {
+            Ok(name) => Some(name),
+            Err(e) => {
+                let path = self.path(h);
+                self.lose(path, format!("the name of its class is lost ({})", why(&e)));
+                None
+            }
+        }
     }
 
     /// Write the waiting entries.
@@ -282,7 +290,7 @@ impl Salvage<'_, '_> {
                     What::New(old, kind, class) => In::Obj(match made.get(&old.0) {
                         Some(&obj) => obj,
                         None => {
-                            let obj = new_container(w, *kind, class)?;
+                            let obj = new_container(w, *kind, class.as_deref())?;
                             made.insert(old.0, obj);
                             obj
                         }
@@ -326,12 +334,16 @@ impl Salvage<'_, '_> {
     }
 }
 
-pub(super) fn new_container(w: &mut Writer<'_>, kind: Kind, class: &str) -> Result<Obj> {
-    match kind {
-        Kind::Dict => w.new_dict(),
-        Kind::List => w.new_list(),
-        Kind::Object => w.new_object(class),
+pub(super) fn new_container(w: &mut Writer<'_>, kind: Kind, class: Option<&str>) -> Result<Obj> {
+    let new = match kind {
+        Kind::Dict => w.new_dict()?,
+        Kind::List => w.new_list()?,
+        Kind::Object => return w.new_object(class.unwrap_or("")),
+    };
+    if class.is_some() {
+        w.set_class(new, class)?;
     }
+    Ok(new)
 }
 
 /// Return a short text for an error.

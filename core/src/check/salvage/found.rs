@@ -95,7 +95,7 @@ impl Salvage<'_, '_> {
                     dict
                 }
             };
-            let new = new_container(w, kind, &class)?;
+            let new = new_container(w, kind, class.as_deref())?;
             w.set(dict, &Key::Str(key.as_bytes()), &In::Obj(new))?;
             Ok((dict, new))
         })?;

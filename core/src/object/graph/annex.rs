@@ -4,14 +4,16 @@
 //!
 //! | OFFSET | SIZE | FIELD |
 //! | --- | --- | --- |
-//! | 0 | 8 | `FORM` |
+//! | 0 | 8 | `FORM`, or `WIDE` if the two last fields are there |
 //! | 8 | 8 | the back references (`backs`), as EXTRA holds them in a list without an annex |
 //! | 16 | 8 | list: address of the dict of waiting entries (0: none) |
 //! | 24 | 8 | list: stamp, the count of the log of splices after its last splice (`splices`; 0: none) |
 //! | 32 | 8 | address of the metadata of the container and its entries (`ops::metadata`; 0: none) |
+//! | 40 | 8 | dict, list: address of the class record (`class`; 0: none) |
+//! | 48 | 8 | dict: address of the list of its keys in order (`ops::sorted`; 0: none) |
 //!
 //! Invariants:
-//! 1. The dict of waiting entries and the metadata are hidden containers. Each is a container like any other; its home
+//! 1. The dict of waiting entries, the metadata and the keys in order are hidden containers. Each is a container like any other; its home
 //!    is the owner of the annex, which refers to it once. It is not an entry: it has no key and no index, and no door
 //!    shows it as one.
 //! 2. Walks over the content of a container meet the hidden ones after the entries (`content`), so liveness, the
@@ -28,17 +30,37 @@ const BACKS: u64 = 8;
 const WAITING: u64 = 16;
 const STAMP: u64 = 24;
 const METADATA: u64 = 32;
-/// Bytes of an annex.
-pub(super) const SIZE: usize = 40;
+/// Bytes of an annex without the two last fields. Most need neither, and stores of version 4 have only these.
+const SIZE: usize = 40;
+const WIDE: u8 = b'C';
+const CLASS: u64 = 40;
+const ORDER: u64 = 48;
+const WIDE_SIZE: usize = 56;
+
+/// Return the address of a container's annex, if it has one, and its form.
+#[inline]
+fn find<P: Pages>(p: &P, h: Addr) -> Result<Option<(Addr, u8)>> {
+    let at = Addr(p.u64_at(h + EXTRA)?);
+    if at.is_null() {
+        return Ok(None);
+    }
+    let form = p.u8_at(at)?;
+    Ok((form == FORM || form == WIDE).then_some((at, form)))
+}
 
 /// Return the address of a container's annex, if it has one.
 #[inline]
 fn of<P: Pages>(p: &P, h: Addr) -> Result<Option<Addr>> {
-    let at = Addr(p.u64_at(h + EXTRA)?);
-    if at.is_null() || p.u8_at(at)? != FORM {
-        return Ok(None);
+    Ok(find(p, h)?.map(|(at, _)| at))
+}
+
+/// Return a word of the annex; 0 if it has no such field.
+#[inline]
+fn word<P: Pages>(p: &P, h: Addr, field: u64) -> Result<u64> {
+    match find(p, h)? {
+        Some((at, form)) if field < SIZE as u64 || form == WIDE => p.u64_at(at + field),
+        _ => Ok(0),
     }
-    Ok(Some(at))
 }
 
 /// Return the address of the word that refers to the back references of a container.
@@ -49,30 +71,40 @@ pub(super) fn backs_word<P: Pages>(p: &P, h: Addr) -> Result<Addr> {
 
 /// Return the address of the dict of waiting entries; null if there is none.
 pub fn waiting<P: Pages>(p: &P, h: Addr) -> Result<Addr> {
-    match of(p, h)? {
-        Some(annex) => Ok(Addr(p.u64_at(annex + WAITING)?)),
-        None => Ok(Addr::NULL),
-    }
+    word(p, h, WAITING).map(Addr)
 }
 
 /// Return the address of the hidden container with the metadata; null if there is none.
 #[inline]
 pub fn metadata<P: Pages>(p: &P, h: Addr) -> Result<Addr> {
-    match of(p, h)? {
-        Some(annex) => Ok(Addr(p.u64_at(annex + METADATA)?)),
-        None => Ok(Addr::NULL),
-    }
+    word(p, h, METADATA).map(Addr)
+}
+
+/// Return the address of the class record of a dict or list; null if it has no class.
+#[inline]
+pub fn class<P: Pages>(p: &P, h: Addr) -> Result<Addr> {
+    word(p, h, CLASS).map(Addr)
+}
+
+/// Return the address of the list of a dict's keys in order; null if there is none.
+#[inline]
+pub fn order<P: Pages>(p: &P, h: Addr) -> Result<Addr> {
+    word(p, h, ORDER).map(Addr)
 }
 
 /// Return the hidden containers of a container, null where there is none.
-pub fn hidden<P: Pages>(p: &P, h: Addr) -> Result<[Addr; 2]> {
-    match of(p, h)? {
-        Some(annex) => Ok([
-            Addr(p.u64_at(annex + WAITING)?),
-            Addr(p.u64_at(annex + METADATA)?),
-        ]),
-        None => Ok([Addr::NULL; 2]),
-    }
+pub fn hidden<P: Pages>(p: &P, h: Addr) -> Result<[Addr; 3]> {
+    Ok([waiting(p, h)?, metadata(p, h)?, order(p, h)?])
+}
+
+/// Set the class record of a dict or list, or null.
+pub fn set_class<W: PagesMut>(w: &mut W, h: Addr, record: Addr) -> Result<()> {
+    set(w, h, CLASS, record.0)
+}
+
+/// Set the list of keys in order, or null. The caller counts the reference.
+pub fn set_order<W: PagesMut>(w: &mut W, h: Addr, list: Addr) -> Result<()> {
+    set(w, h, ORDER, list.0)
 }
 
 /// Set the address of the metadata, or null. The caller counts the reference.
@@ -87,10 +119,7 @@ pub fn set_waiting<W: PagesMut>(w: &mut W, h: Addr, dict: Addr) -> Result<()> {
 
 /// Return the stamp of a list's last splice that was logged; 0 if there is none.
 pub fn stamp<P: Pages>(p: &P, h: Addr) -> Result<u64> {
-    match of(p, h)? {
-        Some(annex) => p.u64_at(annex + STAMP),
-        None => Ok(0),
-    }
+    word(p, h, STAMP)
 }
 
 /// Set the stamp of a list's last splice.
@@ -98,19 +127,30 @@ pub fn set_stamp<W: PagesMut>(w: &mut W, h: Addr, stamp: u64) -> Result<()> {
     set(w, h, STAMP, stamp)
 }
 
-/// Set a word of the annex. It is made if it is missing.
+/// Set a word of the annex. It is made, or made wider, if it lacks the field.
 fn set<W: PagesMut>(w: &mut W, h: Addr, field: u64, word: u64) -> Result<()> {
-    if let Some(annex) = of(w, h)? {
+    let found = find(w, h)?;
+    let wide = field >= SIZE as u64;
+    if let Some((annex, form)) = found
+        && (form == WIDE || !wide)
+    {
         return w.set_u64(annex + field, word);
     }
-    let backs = w.u64_at(h + EXTRA)?;
-    let annex = heap::alloc(w, SIZE)?;
-    let bytes = w.init(annex, SIZE)?;
-    bytes.fill(0);
-    bytes[0] = FORM;
-    bytes[BACKS as usize..][..8].copy_from_slice(&backs.to_le_bytes());
-    bytes[field as usize..][..8].copy_from_slice(&word.to_le_bytes());
-    w.set_u64(h + EXTRA, annex.0)
+    let mut fields = [0; WIDE_SIZE];
+    match found {
+        Some((old, _)) => fields[..SIZE].copy_from_slice(w.bytes(old, SIZE)?),
+        None => fields[BACKS as usize..][..8].copy_from_slice(&w.u64_at(h + EXTRA)?.to_le_bytes()),
+    }
+    fields[0] = if wide { WIDE } else { FORM };
+    fields[field as usize..][..8].copy_from_slice(&word.to_le_bytes());
+    let size = if wide { WIDE_SIZE } else { SIZE };
+    let annex = heap::alloc(w, size)?;
+    w.init(annex, size)?.copy_from_slice(&fields[..size]);
+    w.set_u64(h + EXTRA, annex.0)?;
+    match found {
+        Some((old, _)) => heap::free(w, old),
+        None => Ok(()),
+    }
 }
 
 /// Remove the annex, with its container. The caller has released the hidden containers.

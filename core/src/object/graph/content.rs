@@ -83,7 +83,7 @@ fn push_hidden<P: Pages>(p: &P, h: Addr, out: &mut Vec<Word>) -> Result<()> {
 /// Remove up to about `max` entries; append their value words to `out`. Return true if the container is empty
 /// and its body freed.
 pub(super) fn drain<W: PagesMut>(w: &mut W, h: Addr, max: usize, out: &mut Vec<Word>) -> Result<bool> {
-    let [waiting, metadata] = annex::hidden(w, h)?;
+    let [waiting, metadata, order] = annex::hidden(w, h)?;
     if !waiting.is_null() {
         annex::set_waiting(w, h, Addr::NULL)?;
         out.push(Word::container(waiting));
@@ -91,6 +91,10 @@ pub(super) fn drain<W: PagesMut>(w: &mut W, h: Addr, max: usize, out: &mut Vec<W
     if !metadata.is_null() {
         annex::set_metadata(w, h, Addr::NULL)?;
         out.push(Word::container(metadata));
+    }
+    if !order.is_null() {
+        annex::set_order(w, h, Addr::NULL)?;
+        out.push(Word::container(order));
     }
     match header::kind(w, h)? {
         Kind::List => list::drain(w, h, max, out),

@@ -49,7 +49,9 @@ pub(crate) mod testing;
 mod tests;
 mod walk;
 
-pub use annex::{hidden, metadata, set_metadata, set_stamp, set_waiting, stamp, waiting};
+pub use annex::{
+    class, hidden, metadata, order, set_class, set_metadata, set_order, set_stamp, set_waiting, stamp, waiting,
+};
 pub use check::{
     GraphReport, Identity, back_references, check_graph, holder, identity, len, members, own_segments,
     place_in_home, verify_body,

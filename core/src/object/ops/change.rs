@@ -36,6 +36,29 @@ pub fn new_object<W: PagesMut>(w: &mut W, class: &str) -> Result<Obj> {
     graph::create(w, Kind::Object, record.0)
 }
 
+/// See `Writer::set_class`.
+pub fn set_class<W: PagesMut>(w: &mut W, obj: Obj, class: Option<&str>) -> Result<()> {
+    if changing(w, obj, None)? == Kind::Object {
+        return Err(Error::WrongKind {
+            what: "the class of an object is set by a conversion",
+        });
+    }
+    if obj.addr == graph::root(w)? {
+        return Err(Error::invalid("the root is always a dict without a class"));
+    }
+    let record = match class {
+        Some(class) => classes::record(w, class)?,
+        None => Addr::NULL,
+    };
+    if graph::class(w, obj.addr)? == record {
+        return Ok(());
+    }
+    touch(w, obj)?;
+    graph::set_class(w, obj.addr, record)?;
+    announce::any(w, obj);
+    Ok(())
+}
+
 /// Count the reference of a word that is about to be stored.
 #[inline]
 pub(super) fn retain_word<W: PagesMut>(w: &mut W, word: Word, parent: Addr, hint: u64) -> Result<()> {

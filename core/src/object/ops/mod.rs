@@ -23,7 +23,7 @@ mod tests;
 mod waiting;
 
 pub use change::{
-    clear, insert, new_dict, new_list, new_object, remove, remove_items, set, set_item, set_mtime,
+    clear, insert, new_dict, new_list, new_object, remove, remove_items, set, set_class, set_item, set_mtime,
 };
 pub use entry::about;
 pub use fast::{Member, find_place, find_word};

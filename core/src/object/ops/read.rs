@@ -16,7 +16,7 @@ use crate::page::access::Pages;
 pub struct HandleInfo {
     /// Its kind.
     pub kind: Kind,
-    /// The class of an object.
+    /// The class of an object, or of a dict or list that has one.
     pub class: Option<Class>,
     /// For an object: the location of its attributes, kept by its handle.
     pub known: Known,
@@ -64,10 +64,13 @@ pub fn refs<P: Pages>(p: &P, obj: Obj) -> Result<u64> {
 
 /// See `Reader::class`.
 pub fn class<P: Pages>(p: &P, obj: Obj) -> Result<Option<String>> {
-    if reading(p, obj)? != Kind::Object {
+    let record = match reading(p, obj)? {
+        Kind::Object => Addr(p.u64_at(obj.addr + header::CLASS_OR_LEN)?),
+        Kind::Dict | Kind::List => graph::class(p, obj.addr)?,
+    };
+    if record.is_null() {
         return Ok(None);
     }
-    let record = Addr(p.u64_at(obj.addr + header::CLASS_OR_LEN)?);
     classes::name(p, record).map(Some)
 }
 
@@ -77,7 +80,9 @@ pub fn open_handle<P: Pages>(p: &P, obj: Obj) -> Result<HandleInfo> {
     let known = Known::default();
     let class = match kind {
         Kind::Object => Some(Class(known.learn(p, obj)?)),
-        _ => None,
+        Kind::Dict | Kind::List => Some(graph::class(p, obj.addr)?)
+            .filter(|record| !record.is_null())
+            .map(Class),
     };
     Ok(HandleInfo { kind, class, known })
 }

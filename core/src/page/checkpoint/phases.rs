@@ -453,4 +453,4 @@ impl Pager {
 }
 
 /// The lists distinguish pages of the tree from data pages by numbers that no logical page has.
-const _: () = assert!(NODE_OLD > layout::MAX_PAGES && NODE_NEW > layout::MAX_PAGES && VERSION == 4);
+const _: () = assert!(NODE_OLD > layout::MAX_PAGES && NODE_NEW > layout::MAX_PAGES && VERSION == 5);

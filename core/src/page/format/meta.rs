@@ -56,7 +56,13 @@ pub(crate) const MAX_CHAIN: u32 = 316;
 
 const MAGIC: &[u8; 8] = b"persist1";
 /// Version of the file format. Later versions count up by one.
-pub(crate) const VERSION: u32 = 4;
+///
+/// Version 5 adds kinds of content to version 4 and changes nothing else, so stores of version 4 are read and written.
+/// Every meta page is written with `VERSION`: the first checkpoint of a change by this build makes a store one of
+/// version 5, which older builds refuse.
+pub(crate) const VERSION: u32 = 5;
+/// The oldest version that is read.
+const OLDEST: u32 = 4;
 
 /// Upper bound of positions in the redo log. It leaves room for everything that may still be logged, so that additions
 /// do not overflow.
@@ -236,7 +242,7 @@ impl Meta {
         if u64_at(p, PAGE_SIZE - 8) != xxh3_64(&p[..PAGE_SIZE - 8]) {
             return Err(Bad::Checksum);
         }
-        if version != VERSION {
+        if !(OLDEST..=VERSION).contains(&version) {
             return Err(Bad::Version(version));
         }
         let page_size = (u64_at(p, 8) >> 32) as u32;
@@ -372,6 +378,26 @@ mod tests {
         }
         assert_eq!(Meta::decode(&[0; PAGE_SIZE]), Err(Bad::Blank));
     }
+
+    #[test]
+    fn versions_that_only_lack_additions_are_read() {
+        let m = Meta {
+            checkpoint: 3,
+            ..Meta::default()
+        };
+        for version in 0..VERSION + 3 {
+            let mut page = m.encode();
+            page[8..12].copy_from_slice(&version.to_le_bytes());
+            let sum = xxh3_64(&page[..PAGE_SIZE - 8]);
+            page[PAGE_SIZE - 8..].copy_from_slice(&sum.to_le_bytes());
+            let wanted = match version {
+                OLDEST..=VERSION => Ok(m),
+                _ => Err(Bad::Version(version)),
+            };
+            assert_eq!(Meta::decode(&page), wanted, "{version}");
+        }
+    }
+
     #[test]
     fn a_log_position_at_the_end_of_a_word_is_refused() {
         let mut m = Meta {

@@ -146,6 +146,14 @@ pub const CASES: &[Case] = &[
         },
     ),
     operation(
+        "give a list a class",
+        |s| a_list_of(s, 64),
+        |s| {
+            let l = child(s, "l")?;
+            write(s, |w| w.set_class(l, Some("shop:Line")))
+        },
+    ),
+    operation(
         "replace a value that was found lately",
         |s| a_dict_of(s, 10),
         |s| {

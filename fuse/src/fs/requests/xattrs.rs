@@ -23,7 +23,9 @@ use crate::fs::text::scalars::{self, Scalar, Ty};
 use crate::fs::tree::filesystem::Fs;
 use crate::fs::tree::metadata::records::Subject;
 use crate::fs::tree::removed::Removal;
+use crate::fs::tree::shape::Shape;
 use crate::fs::tree::values::owned_key;
+use persist_core::store::door::builtin_kind;
 use persist_core::store::{Kind, Obj, Reader, Step, Value, Writer};
 
 const TYPE: &[u8] = b"user.persist.type";
@@ -57,10 +59,10 @@ impl Fs {
             return value.cloned().ok_or(FsError::Errno(libc::ENODATA));
         }
         match name {
-            TYPE => self.type_name(ctx, &place).map(|n| n.as_bytes().to_vec()),
+            TYPE => self.type_name(ctx, &place).map(String::into_bytes),
             CLASS => match place {
-                Place::Dir(obj) => match self.read(ctx, |r| Ok(r.class(obj)?))? {
-                    Some(class) => Ok(class.into_bytes()),
+                Place::Dir(obj) => match self.shape(ctx, obj)?.own_class() {
+                    Some(class) => Ok(class.as_bytes().to_vec()),
                     None => errno(libc::ENODATA),
                 },
                 _ => errno(libc::ENODATA),
@@ -85,7 +87,7 @@ impl Fs {
             Place::File(_) => found.push(TYPE),
             Place::Dir(obj) => {
                 found.push(TYPE);
-                if self.read(ctx, |r| Ok(r.kind(*obj)?))? == Kind::Object {
+                if self.shape(ctx, *obj)?.own_class().is_some() {
                     found.push(CLASS);
                 }
             }
@@ -98,19 +100,19 @@ impl Fs {
         Ok(found.iter().flat_map(|n| n.iter().copied().chain([0])).collect())
     }
 
-    fn type_name(&self, ctx: &Ctx, place: &Place) -> FsResult<&'static str> {
+    fn shape(&self, ctx: &Ctx, obj: Obj) -> FsResult<Shape> {
+        self.read(ctx, |r| Shape::of(r, obj))
+    }
+
+    fn type_name(&self, ctx: &Ctx, place: &Place) -> FsResult<String> {
         match place {
-            Place::Dir(obj) => Ok(match self.read(ctx, |r| Ok(r.kind(*obj)?))? {
-                Kind::Dict => "dict",
-                Kind::List => "list",
-                Kind::Object => "object",
-            }),
+            Place::Dir(obj) => Ok(self.shape(ctx, *obj)?.name().to_owned()),
             Place::File(spot) => {
                 let want =
                     Mark::of(place).and_then(|m| lock(&self.metadata).get(&m).and_then(|memo| memo.want));
                 let value = self.read(ctx, |r| self.value_at(r, spot))?;
                 match want.or(value.as_ref().and_then(Ty::of)) {
-                    Some(ty) => Ok(ty.name()),
+                    Some(ty) => Ok(ty.name().to_owned()),
                     None => errno(libc::ESTALE),
                 }
             }
@@ -164,8 +166,19 @@ impl Fs {
             (CLASS, Place::Dir(obj)) => {
                 let class = std::str::from_utf8(value).map_err(|_| FsError::Errno(libc::EINVAL))?;
                 self.write(ctx, |w, _| {
-                    if w.class(*obj)?.as_deref() != Some(class) {
-                        w.convert(*obj, Kind::Object, class)?;
+                    let shape = Shape::of(w, *obj)?;
+                    if shape.own_class() == Some(class) {
+                        return Ok(());
+                    }
+                    match shape.kind {
+                        // Otherwise the class of a directory makes it an object.
+                        Kind::Dict | Kind::List if shape.class.is_some() => {
+                            if shape.is_builtin() || builtin_kind(class) == Some(shape.kind) {
+                                return errno(libc::EINVAL);
+                            }
+                            w.set_class(*obj, Some(class))?;
+                        }
+                        _ => w.convert(*obj, Kind::Object, class)?,
                     }
                     Ok(())
                 })
@@ -262,24 +275,29 @@ impl Fs {
         }
     }
 
-    /// Make a container a dict, list or object.
+    /// Make a container a dict, list or object, or a dict or list of a class.
     fn set_kind(&self, ctx: &Ctx, obj: Obj, name: &[u8]) -> FsResult<()> {
-        let kind = match name {
-            b"dict" => Kind::Dict,
-            b"list" => Kind::List,
-            b"object" => Kind::Object,
-            _ => return errno(libc::EINVAL),
-        };
-        let now = self.read(ctx, |r| Ok(r.kind(obj)?))?;
+        let shape = self.shape(ctx, obj)?;
+        let (kind, class) = shape.named(name).ok_or(FsError::Errno(libc::EINVAL))?;
+        let now = shape.kind;
         if now == kind {
-            return Ok(());
+            if kind == Kind::Object || shape.class == class {
+                return Ok(());
+            }
+            return self.write(ctx, |w, _| Ok(w.set_class(obj, class.as_deref())?));
         }
         if kind == Kind::List {
-            return self.make_list(ctx, obj);
+            return self.make_list(ctx, obj, class.as_deref());
         }
-        self.write(ctx, |w, _| match now {
-            Kind::List => self.convert_list(w, obj, kind),
-            _ => Ok(w.convert(obj, kind, "")?),
+        self.write(ctx, |w, _| {
+            match now {
+                Kind::List => self.convert_list(w, obj, kind)?,
+                _ => w.convert(obj, kind, "")?,
+            }
+            if class.is_some() {
+                w.set_class(obj, class.as_deref())?;
+            }
+            Ok(())
         })?;
         if now == Kind::List {
             lock(&self.lists).forget(obj.id);
@@ -312,7 +330,7 @@ impl Fs {
     }
 
     /// Convert a dict to a list. Entries above a gap (a file that is not restored yet) wait beside it.
-    fn make_list(&self, ctx: &Ctx, obj: Obj) -> FsResult<()> {
+    fn make_list(&self, ctx: &Ctx, obj: Obj, class: Option<&str>) -> FsResult<()> {
         let _moving = self.moving.begin();
         let (ready, waiting) = self.write(ctx, |w, _| {
             let mut keys = self.index_keys(w, obj)?;
@@ -328,6 +346,7 @@ impl Fs {
             let waiting = keys.split_off(ready);
             if waiting.is_empty() {
                 w.convert(obj, Kind::List, "")?;
+                w.set_class(obj, class)?;
                 return Ok((keys, None));
             }
             let held = w.new_dict()?;
@@ -336,6 +355,7 @@ impl Fs {
                 w.rename(obj, &Step::Key(key.to_value()), held, &Step::Key(to.to_value()))?;
             }
             w.convert(obj, Kind::List, "")?;
+            w.set_class(obj, class)?;
             let dict = self.beside(w, obj)?;
             for (n, _) in &waiting {
                 let step = Step::Key(list_entries::key_beside(*n).to_value());

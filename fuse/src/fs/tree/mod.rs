@@ -4,8 +4,8 @@
 //!   completed changes survive a power failure.
 //! - `find`: entries by name. `paths`: paths of containers. `items`: items of lists. `change`: changing entries.
 //!   `values`: whole keys and values of the store. `links`: references and link values. `removed`: removed files that
-//!   are still open. `moved`: what the mount knows of an entry that has moved. `control`: the files that the filesystem
-//!   itself provides.
+//!   are still open. `shape`: what a directory is. `moved`: what the mount knows of an entry that has moved. `control`:
+//!   the files that the filesystem itself provides.
 //! - `metadata`: `attributes`: results of `stat`. `records`: what tools set: modes, owners, times, attributes.
 //!   `owners`: modes and owners of new entries. `times`: times of change that no tool has set. `subdirectories`: the
 //!   number of links of a directory.
@@ -21,4 +21,5 @@ pub(crate) mod metadata;
 pub(crate) mod moved;
 pub(crate) mod paths;
 pub(crate) mod removed;
+pub(crate) mod shape;
 pub(crate) mod values;

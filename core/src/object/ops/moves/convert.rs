@@ -45,6 +45,9 @@ pub fn convert<W: PagesMut>(w: &mut W, obj: Obj, kind: Kind, class: &str) -> Res
     if old == Kind::List {
         spliced(w, obj, 0, list::len(w, h)?, 0)?;
     }
+    if old != kind && !graph::class(w, h)?.is_null() {
+        graph::set_class(w, h, Addr::NULL)?;
+    }
     convert_body(w, obj, old, kind, class)?;
     if kind == Kind::List {
         spliced(w, obj, 0, 0, list::len(w, h)?)?;

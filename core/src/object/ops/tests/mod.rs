@@ -1,6 +1,7 @@
 //! Tests of the operations.
 
 mod adopt;
+mod classed;
 mod edit;
 mod exchange;
 mod general;

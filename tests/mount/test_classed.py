@@ -1,0 +1,130 @@
+"""Dicts and lists with a class on the mount: the xattrs, and tools that copy them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+import persist
+import pytest
+from conftest import CLASS, TYPE, Mount, need, run
+
+sys.path.insert(0, os.path.dirname(__file__))
+
+
+class Inventory(persist.Dict):  # type: ignore[type-arg]
+    pass
+
+
+class Line(persist.List):  # type: ignore[type-arg]
+    pass
+
+
+NAME = f"{__name__}:Inventory".encode()
+
+
+def get(mnt: Mount, path: str, name: str) -> bytes | None:
+    try:
+        return os.getxattr(mnt.path / path, name)
+    except OSError as e:
+        assert e.errno == errno.ENODATA
+        return None
+
+
+def kinds(mnt: Mount) -> dict[str, tuple[bytes | None, bytes | None]]:
+    """Return type and class of each directory."""
+    found = {}
+    for here, names, _ in os.walk(mnt.path):
+        for name in names:
+            path = os.path.relpath(os.path.join(here, name), mnt.path)
+            if not os.path.islink(mnt.path / path):
+                found[path] = (get(mnt, path, TYPE), get(mnt, path, CLASS))
+    return found
+
+
+def fill(mnt: Mount) -> None:
+    with persist.open(mnt.store) as store:
+        store.root["i"] = Inventory(a=1, b={"x": 1})
+        store.root["l"] = Line([Inventory(c=3), [1, 2], "text"])
+        store.root["plain"] = {"d": {}, "l": [1]}
+
+
+EXPECTED = {
+    "i": (b"dict-subclass", NAME),
+    "i/b": (b"dict", None),
+    "l": (b"list-subclass", NAME.replace(b"Inventory", b"Line")),
+    "l/0": (b"dict-subclass", NAME),
+    "l/1": (b"list", None),
+    "plain": (b"dict", None),
+    "plain/d": (b"dict", None),
+    "plain/l": (b"list", None),
+}
+
+
+def test_the_attributes_show_the_class(mnt: Mount) -> None:
+    fill(mnt)
+    assert kinds(mnt) == EXPECTED
+    assert sorted(os.listxattr(mnt.path / "i")) == [CLASS, TYPE]
+    assert os.listxattr(mnt.path / "plain") == [TYPE]
+    mnt.again()
+    assert kinds(mnt) == EXPECTED
+
+
+@pytest.mark.parametrize("order", [(TYPE, CLASS), (CLASS, TYPE)])
+@pytest.mark.parametrize("kind", ["dict", "list"])
+def test_both_orders_of_the_attributes(mnt: Mount, order: tuple[str, str], kind: str) -> None:
+    mnt.sh("mkdir c; echo one > c/0")
+    values = {TYPE: f"{kind}-subclass".encode(), CLASS: NAME}
+    for name in order:
+        os.setxattr(mnt.path / "c", name, values[name])
+    assert {n: get(mnt, "c", n) for n in values} == values
+    with persist.open(mnt.store) as store:
+        assert persist.class_name(store.root["c"]) == NAME.decode()
+        assert store.root["c"] == (["one"] if kind == "list" else {"0": "one"})
+        if kind == "dict":
+            assert type(store.root["c"]) is Inventory
+    # Again, another, and none.
+    os.setxattr(mnt.path / "c", CLASS, b"other:Class")
+    assert kinds(mnt)["c"] == (values[TYPE], b"other:Class")
+    os.setxattr(mnt.path / "c", TYPE, kind.encode())
+    assert kinds(mnt)["c"] == (kind.encode(), None)
+    # The class of a plain directory makes it an object, as ever.
+    os.setxattr(mnt.path / "c", CLASS, NAME)
+    assert kinds(mnt)["c"] == (b"object", NAME)
+
+
+def test_what_is_no_class_is_refused(mnt: Mount) -> None:
+    mnt.sh("mkdir c")
+    for value in (b"dict-subclas", b"set[", b"", b"\xff"):
+        with pytest.raises(OSError, match="Invalid argument"):
+            os.setxattr(mnt.path / "c", TYPE, value)
+    os.setxattr(mnt.path / "c", TYPE, b"dict-subclass")
+    for value in (b"set", b"\xff"):
+        with pytest.raises(OSError, match="Invalid argument"):
+            os.setxattr(mnt.path / "c", CLASS, value)
+    assert kinds(mnt)["c"] == (b"dict-subclass", b"")
+
+
+CP = "cp -a {src}/. {dst}/"
+RSYNC = "rsync -aX {src}/ {dst}/"
+TAR = "tar --xattrs --xattrs-include='user.*' -C {src} -cf - . | tar --xattrs --xattrs-include='user.*' -C {dst} -xf -"
+
+
+@pytest.mark.parametrize("tool", [CP, RSYNC, TAR], ids=["cp", "rsync", "tar"])
+def test_tools_keep_the_class(mounts, tmp_path: Path, tool: str) -> None:  # type: ignore[no-untyped-def]
+    need("cp", "rsync", "tar")
+    src, dst, disk = mounts("src"), mounts("dst"), tmp_path / "disk"
+    disk.mkdir()
+    fill(src)
+    run(tool.format(src=src.path, dst=disk), tmp_path)
+    run(tool.format(src=disk, dst=dst.path), tmp_path)
+    run(tool.format(src=src.path, dst=dst.path), tmp_path)
+    assert kinds(dst) == EXPECTED
+    dst.again()
+    assert kinds(dst) == EXPECTED
+    with persist.open(dst.store) as store:
+        assert type(store.root["i"]) is Inventory
+        assert type(store.root["l"]) is Line
+        assert store.root["l"][0] == {"c": 3}
