@@ -162,8 +162,7 @@ pub enum Error {
     /// Another task of the same thread is in the way. Waiting for it would block the thread, and so that task
     /// too.
     #[error(
-        "{what} in another task of this thread, which waiting here would stop: wait without blocking the thread \
-         (in Python: `async with store.transaction_async()`, `async with obj.lock_async()`)"
+        "{what} in another task of this thread, which waiting here would stop: wait without blocking the thread"
     )]
     OtherTask {
         /// The obstacle.

@@ -38,6 +38,13 @@ const CALLS: &[(&str, bool, Call)] = &[
     ("snapshots", true, |s| s.snapshots().map(drop)),
     ("drop_snapshot", true, |s| s.drop_snapshot("there")),
     ("feed", true, |s| s.feed().map(drop)),
+    ("await_changes", false, |s| {
+        s.await_changes(s.feed_end(), Duration::from_secs(60)).map(drop)
+    }),
+    ("stir_feeds", false, |s| {
+        s.stir_feeds();
+        Ok(())
+    }),
     ("release_free_pages", true, |s| s.release_free_pages()),
     ("lock", true, |s| {
         s.lock(Actor::Thread, root(s), LockMode::Exclusive, &mut soon())
@@ -143,6 +150,8 @@ const PLAIN: &[&str] = &[
     "root",
     "path",
     "change_count",
+    "feed_end",
+    "is_latched",
     "in_transaction",
     "level_of",
     "must_await_durability",

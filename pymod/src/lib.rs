@@ -9,7 +9,7 @@
 //! - `engine`: one store as seen by this process: sections and waiting, identity, tasks.
 //! - `proxies`: the types `Dict`, `List` and `Object`, and the construction of a proxy for a container.
 //! - `values`: reading values from the store. `graphs`: copying whole graphs, in and out.
-//! - `locks`: the application's locks.
+//! - `locks`: the application's locks. `watch`: reported changes, and waiting for them.
 //! - `dict`, `list`, `object`: the methods of the three types.
 //! - `store`: `Store`, transactions, snapshots, and the open files.
 
@@ -25,6 +25,7 @@ mod proxies;
 mod python;
 mod store;
 mod values;
+mod watch;
 
 use pyo3::prelude::*;
 
@@ -46,6 +47,9 @@ fn _persist(m: &Bound<'_, PyModule>) -> PyResult<()> {
             class.setattr(name, class.getattr(original)?)?;
         }
     }
+    m.add_class::<watch::change::Change>()?;
+    m.add_class::<watch::watching::Watch>()?;
+    m.add_class::<engine::bells::Bell>()?;
     m.add_class::<locks::held::Held>()?;
     m.add_class::<locks::request::LockRequest>()?;
     m.add_class::<dict::views::KeysView>()?;

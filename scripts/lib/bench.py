@@ -21,6 +21,7 @@ import bench_durable
 import bench_liveness
 import bench_mount
 import bench_safety
+import bench_watch
 import persist
 from bench_candidates import Candidate, available
 from bench_report import aim, table
@@ -166,7 +167,7 @@ def main() -> None:
     p.add_argument("--engine", required=True, help=argparse.SUPPRESS)
     p.add_argument("--ceiling", required=True, help=argparse.SUPPRESS)
     p.add_argument(
-        "part", nargs="?", choices=["all", "safety", "mount"], default="all", help="safety, mount: without the rest"
+        "part", nargs="?", choices=["all", "python", "safety", "mount"], default="all", help="only this part"
     )
     p.add_argument("--quick", action="store_true", help="smaller sizes, fewer rounds")
     a = p.parse_args()
@@ -181,12 +182,14 @@ def main() -> None:
         measure(classes, many, True, rounds, aims)
         whole_process({c.name for c in classes}, a.others, rounds * 4, aims)
         opening(rounds * 4, big, aims)
-    if a.part != "mount":
+    if a.part in ("all", "python"):
+        bench_watch.watch(a.quick, aims)
+    if a.part in ("all", "safety"):
         bench_safety.undo(a.engine, rounds)
         bench_safety.stall(a.engine, a.quick, aims)
         bench_safety.hot(a.engine, rounds, aims)
         bench_liveness.liveness(a.quick, aims)
-    if a.part != "safety":
+    if a.part in ("all", "mount"):
         bench_mount.mount(a.ceiling, a.quick, aims)
     if a.part == "all":
         durable = {c.name for c in classes} & {"persist", "lmdb", "sqlite3"}

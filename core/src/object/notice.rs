@@ -13,11 +13,11 @@
 //! | 8, 9 | bigger int >= 0, < 0 | magnitude, little-endian |
 
 use super::value::{Key, Value};
-use crate::ids::ObjectId;
+use crate::ids::{Addr, ObjectId};
 use crate::page::access::NOTICE_WORDS as RECORD_WORDS;
 use smallvec::SmallVec;
 
-/// A change of a container that was watched. It was made as reported, unless it was undone before it was committed
+/// A change of a container that was watched. It was made as reported, unless its process died before it was committed
 /// (`Feed`, rule 2).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
@@ -113,9 +113,11 @@ fn decode(form: &[u8]) -> Option<Value> {
     })
 }
 
-/// Return the changes that records report, each with the number of the process that made it; None if a record says that
-/// some are missing, or is none.
-pub(crate) fn changes(mut words: &[u64]) -> Option<Vec<(u16, Change)>> {
+/// A change as it is read: made by the process with this number, of the container at this address.
+pub(crate) type Read = (u16, Addr, Change);
+
+/// Return the changes that records report; None if a record says that some are missing, or is none.
+pub(crate) fn changes(mut words: &[u64]) -> Option<Vec<Read>> {
     let mut all = Vec::new();
     while let Some(first) = words.first() {
         let len = (first & 0xffff) as usize;
@@ -126,7 +128,7 @@ pub(crate) fn changes(mut words: &[u64]) -> Option<Vec<(u16, Change)>> {
             .iter()
             .flat_map(|w| w.to_le_bytes())
             .collect();
-        let (container, at, removed, added) = (ObjectId(record[1]), record[2], record[3], record[4]);
+        let (container, at, removed, added) = (ObjectId(record[1]), record[3], record[4], record[5]);
         let change = match (first >> 16) as u16 {
             ENTRY => Change::Entry {
                 container,
@@ -144,7 +146,7 @@ pub(crate) fn changes(mut words: &[u64]) -> Option<Vec<(u16, Change)>> {
             METADATA => Change::Metadata { container },
             _ => return None,
         };
-        all.push(((first >> 48) as u16, change));
+        all.push(((first >> 48) as u16, Addr(record[2]), change));
     }
     Some(all)
 }
@@ -189,13 +191,13 @@ mod tests {
         for words in [
             &[0][..],
             &[1],
-            &[5, 0, 0, 0],
-            &[5 | 9 << 16, 0, 0, 0, 0],
+            &[6, 0, 0, 0, 0],
+            &[6 | 9 << 16, 0, 0, 0, 0, 0],
             &[u64::MAX],
         ] {
             assert_eq!(changes(words), None, "{words:?}");
         }
-        let key_beyond = [6 | 1 << 16 | 100 << 32, 1, 0, 0, 1, 0];
+        let key_beyond = [7 | 1 << 16 | 100 << 32, 1, 8, 0, 0, 1, 0];
         assert_eq!(changes(&key_beyond), None);
     }
 }

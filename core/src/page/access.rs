@@ -99,13 +99,13 @@ pub trait Pages {
 }
 
 /// Words of a record of the change feed before the key (`section::notices`).
-pub const NOTICE_WORDS: usize = 5;
+pub const NOTICE_WORDS: usize = 6;
 
 /// What is reported of a change of a watched container.
 #[derive(Clone, Copy, Debug)]
 pub struct Notice<'a> {
     /// The container.
-    pub container: ObjectId,
+    pub container: Obj,
     /// What was changed; the numbers belong to the upper layers.
     pub kind: u16,
     /// First index of the items.

@@ -3,14 +3,15 @@
 //! 1. `Feed::next` returns each committed change of a watched container, of any process and through either door, also
 //!    those of this process (`own` tells them). Changes of one operation or transaction are returned together or in one
 //!    sequence.
-//! 2. A change may be reported that was undone (a block of a transaction), or that was made shortly before the
-//!    container was watched. If changes are missing, `Changes::Lost` says so: everything may have changed.
+//! 2. What was undone is not reported: an operation, a block of a transaction, a transaction. A change may be reported
+//!    that was made shortly before the container was watched, or that a process did not make because it died. If
+//!    changes are missing, `Changes::Lost` says so: everything may have changed.
 //! 3. Watching costs the changes of other containers one load. A change of a watched container takes the slow path and
 //!    adds a record to a ring in shared memory.
 //! 4. In a forked child a feed watches again by itself, and first reports `Lost`.
 
 use super::{Error, Obj, ObjectId, Result, Store, Wait};
-use crate::object::notice::{self, Change};
+use crate::object::notice::{self, Change, Read};
 use crate::page::Found;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -38,9 +39,12 @@ pub struct Feed {
     /// This process, as the store knows it.
     member: u64,
     watched: HashSet<ObjectId>,
+    /// Whether it watches every container.
+    all: bool,
     words: Vec<u64>,
-    /// Of each change that was returned last, whether this process made it.
+    /// Of each change that was returned last, whether this process made it, and its container.
     own: Vec<bool>,
+    containers: Vec<Obj>,
 }
 
 impl Store {
@@ -60,9 +64,37 @@ impl Store {
             at: self.pager().feed_end(),
             member: self.pager().member()?,
             watched: HashSet::new(),
+            all: false,
             words: Vec::new(),
             own: Vec::new(),
+            containers: Vec::new(),
         })
+    }
+
+    /// Return where the feed ends. Without watched containers it does not move.
+    #[must_use]
+    pub fn feed_end(&self) -> u64 {
+        self.pager().feed_end()
+    }
+
+    /// Sleep for at most `at_most` while the feed ends at `seen`, and return where it ends then. A call of `stir_feeds`
+    /// ends the sleep. Inside a section it returns at once.
+    ///
+    /// # Errors
+    /// `Error::Closed`.
+    pub fn await_changes(&self, seen: u64, at_most: Duration) -> Result<u64> {
+        let pager = self.pager();
+        pager.check_open()?;
+        if pager.outside_sections().is_ok() && pager.feed_end() == seen {
+            pager.await_feed(seen, at_most);
+        }
+        pager.check_open()?;
+        Ok(pager.feed_end())
+    }
+
+    /// Wake every sleeper of `await_changes` and `Feed::next`, in any process: those of the latter go on to sleep.
+    pub fn stir_feeds(&self) {
+        self.pager().wake_feeds();
     }
 }
 
@@ -83,6 +115,31 @@ impl Feed {
         }
         self.watched.insert(obj.id);
         Ok(())
+    }
+
+    /// Watch every container, also those that are made later.
+    ///
+    /// # Errors
+    /// `Error::Timeout` of the wait for the latch; `Error::Closed`.
+    pub fn watch_all(&mut self, wait: &mut Wait<'_>) -> Result<()> {
+        let pager = self.store.pager();
+        if !self.all && pager.member()? == self.member {
+            pager.watch_all(wait)?;
+        }
+        self.all = true;
+        Ok(())
+    }
+
+    /// Return the position up to which `next` has returned changes, for `Store::await_changes`.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.at
+    }
+
+    /// Return of each change that `next` returned last its container, which may be gone by now.
+    #[must_use]
+    pub fn containers(&self) -> &[Obj] {
+        &self.containers
     }
 
     /// Return of each change that `next` returned last whether this process made it, through this opening of the store.
@@ -136,6 +193,9 @@ impl Feed {
             for id in &self.watched {
                 pager.watch(*id, &mut Wait::default())?;
             }
+            if self.all {
+                pager.watch_all(&mut Wait::default())?;
+            }
             (self.member, self.at) = (member, pager.feed_end());
             return Ok(Some(Changes::Lost));
         }
@@ -153,11 +213,15 @@ impl Feed {
         let Some(mut changes) = read else {
             return Ok(Some(Changes::Lost));
         };
-        changes.retain(|(_, change)| self.watched.contains(&change.container()));
+        changes.retain(|(_, _, change)| self.all || self.watched.contains(&change.container()));
         let me = pager.process_number();
-        let (own, changes): (Vec<bool>, Vec<Change>) =
-            changes.into_iter().map(|(by, c)| (by == me, c)).unzip();
-        self.own = own;
+        self.own = changes.iter().map(|(by, _, _)| *by == me).collect();
+        let container = |(_, addr, change): &Read| Obj {
+            addr: *addr,
+            id: change.container(),
+        };
+        self.containers = changes.iter().map(container).collect();
+        let changes: Vec<Change> = changes.into_iter().map(|(_, _, change)| change).collect();
         Ok((!changes.is_empty()).then_some(Changes::These(changes)))
     }
 }
@@ -170,6 +234,9 @@ impl Drop for Feed {
         }
         for id in self.watched.drain() {
             self.store.pager().unwatch(id, &mut Wait::at_most(AT_AN_END));
+        }
+        if self.all {
+            self.store.pager().unwatch_all(&mut Wait::at_most(AT_AN_END));
         }
     }
 }

@@ -248,6 +248,7 @@ impl Store {
     /// `Error::Poisoned` after a failed flush; `Error::Invalid` inside a transaction.
     pub fn sync(&self) -> Result<()> {
         self.pager().outside_sections()?;
+        self.pager().not_behind_another_task()?;
         self.pager().checkpoint(&mut Wait::default())
     }
 

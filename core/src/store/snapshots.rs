@@ -40,6 +40,7 @@ impl Store {
     /// `Error::ReadOnly`; those of `sync`.
     pub fn snapshot(&self, name: &str) -> Result<Snapshot> {
         self.pager().outside_sections()?;
+        self.pager().not_behind_another_task()?;
         self.with_room(|| self.pager().take_snapshot(name))
     }
 
@@ -58,6 +59,7 @@ impl Store {
     /// `Error::NoSnapshot`; `Error::InUse` while it is open in any process; those of `snapshot`.
     pub fn drop_snapshot(&self, name: &str) -> Result<()> {
         self.pager().outside_sections()?;
+        self.pager().not_behind_another_task()?;
         self.with_room(|| self.pager().drop_snapshot(name))
     }
 

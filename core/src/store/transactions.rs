@@ -39,6 +39,7 @@ impl Store {
     /// a transaction open; `Error::Aborted`.
     pub fn begin(&self, wait: &mut Wait<'_>) -> Result<Block> {
         self.pager().outside_sections()?;
+        self.pager().not_behind_another_task()?;
         if self.inner.debt.is_starved() && !self.in_transaction() {
             // Free entries as a single change without space does. If this fails, the transaction reports the
             // error.
@@ -152,6 +153,13 @@ impl Store {
     #[must_use]
     pub fn level_of(&self, block: Block) -> Option<usize> {
         self.pager().level_of(block)
+    }
+
+    /// Return whether any owner has the right to change the store at this moment: one load.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn is_latched(&self) -> bool {
+        self.pager().latch().owner().is_some()
     }
 
     /// Return true while the calling thread's running task is inside a transaction, even one that was rolled

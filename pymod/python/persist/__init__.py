@@ -25,6 +25,7 @@ import os as _os
 
 from ._link import Link
 from ._persist import (
+    Change,
     Conflict,
     Corrupt,
     Deadlock,
@@ -49,6 +50,7 @@ from ._persist import (
     TransactionAborted,
     TransactionTooLarge,
     ValuesView,
+    Watch,
     __version__,
     _close_all,
     allow_import,
@@ -58,6 +60,7 @@ from ._persist import (
 )
 
 __all__ = [
+    "Change",
     "Conflict",
     "Corrupt",
     "Deadlock",
@@ -83,6 +86,7 @@ __all__ = [
     "TransactionAborted",
     "TransactionTooLarge",
     "ValuesView",
+    "Watch",
     "__version__",
     "allow_import",
     "class_name",

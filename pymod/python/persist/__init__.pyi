@@ -3,6 +3,7 @@ from typing import Any
 
 from ._link import Link
 from ._persist import (
+    Change,
     Conflict,
     Corrupt,
     Deadlock,
@@ -27,6 +28,7 @@ from ._persist import (
     TransactionAborted,
     TransactionTooLarge,
     ValuesView,
+    Watch,
     __version__,
     allow_import,
     class_name,
@@ -35,6 +37,7 @@ from ._persist import (
 )
 
 __all__ = [
+    "Change",
     "Conflict",
     "Corrupt",
     "Deadlock",
@@ -60,6 +63,7 @@ __all__ = [
     "TransactionAborted",
     "TransactionTooLarge",
     "ValuesView",
+    "Watch",
     "__version__",
     "allow_import",
     "class_name",

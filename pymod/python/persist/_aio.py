@@ -1,20 +1,59 @@
-"""Waiting without blocking the thread: `Store.transaction_async()`, `Store.run_async()`, `lock_async()`.
+"""Waiting without blocking the thread: `Store.transaction_async()`, `Store.run_async()`, `lock_async()`, `watch()`.
 
-Tasks of one process that wait for the transaction of a store stand in a line: its first tries again when a transaction
-of this process has ended, and from time to time, because those of other processes do not say when they end. A request
-for a lock stands in the store's own queue, beside those of other processes; here it is only looked at.
+Tasks of one process that wait for the transaction of a store stand in a line, whose first tries again when no owner has
+the right to change the store. A request for a lock stands in the store's own queue, beside those of other processes.
+Each loop of asyncio has a bell (an eventfd), which one thread of the process rings when a change was reported, a lock
+may be granted or a transaction may begin; the loop then looks which of its tasks can go on. From time to time each task
+looks by itself, too: a process that was killed rings no bell.
 
-Imported by the first use. Works in asyncio and, where the program has imported it, in trio.
+Imported by the first use. Works in asyncio and, where the program has imported it, in trio, whose tasks look every few
+milliseconds.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+import weakref
 
 from . import Conflict
+from ._persist import _Bell
 
 _SHORTEST, _LONGEST = 0.0005, 0.01
+# How often a task looks by itself.
+_LOOK = 0.05
+# After so many changes without a wait, other tasks run.
+_TURN = 64
+
+
+class _Loop:
+    """A loop of asyncio: its bell, and for the future of each task that waits, what it waits for."""
+
+    _all = weakref.WeakKeyDictionary()
+
+    def __init__(self, loop):
+        self.bell, self.waiting = _Bell(), {}
+        loop.add_reader(self.bell.fileno(), self._rung)
+
+    @classmethod
+    def of(cls, loop):
+        there = cls._all.get(loop)
+        if there is None:
+            there = cls._all[loop] = cls(loop)
+        return there
+
+    def _rung(self):
+        self.bell.clear()
+        # Armed first: what comes after the look rings.
+        self.bell.arm()
+        for future, awaited in list(self.waiting.items()):
+            if awaited._ready:
+                _done(future)
+
+
+def _done(future):
+    if not future.done():
+        future.set_result(None)
 
 
 class _Asyncio:
@@ -29,23 +68,32 @@ class _Asyncio:
         future = self.future
         if future is not None:
             try:
-                self.loop.call_soon_threadsafe(self._done, future)
+                self.loop.call_soon_threadsafe(_done, future)
             except RuntimeError:  # The loop was closed.
                 pass
 
-    @staticmethod
-    def _done(future):
-        if not future.done():
-            future.set_result(None)
+    async def pass_on(self):
+        await self.asyncio.sleep(0)
 
-    async def sleep(self, seconds):
+    async def sleep(self, seconds, awaited=None):
+        """Sleep until `awaited` may be there, or this is woken, or the time is over (None: without a limit)."""
         self.future = future = self.loop.create_future()
-        timer = self.loop.call_later(seconds, self._done, future)
+        timer = None if seconds is None else self.loop.call_later(seconds, _done, future)
+        there = None if awaited is None else _Loop.of(self.loop)
         try:
+            if there is not None:
+                there.waiting[future] = awaited
+                there.bell.arm()
+                awaited._ring(there.bell)
+                if awaited._ready:
+                    return
             await future
         finally:
             self.future = None
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
+            if there is not None:
+                there.waiting.pop(future, None)
 
 
 class _Trio:
@@ -64,7 +112,12 @@ class _Trio:
             except self.trio.RunFinishedError:
                 pass
 
-    async def sleep(self, seconds):
+    async def pass_on(self):
+        await self.trio.sleep(0)
+
+    async def sleep(self, seconds, awaited=None):
+        if awaited is not None:
+            seconds = _LONGEST if seconds is None else min(seconds, _LONGEST)
         self.event = event = self.trio.Event()
         try:
             with self.trio.move_on_after(seconds):
@@ -86,29 +139,37 @@ def _waiter():
 
 
 def wake(waiters):
-    """Let the first task that waits for a transaction look again, and all that wait for locks."""
+    """Let the first task that waits for a transaction look again, and those whose locks may be granted."""
     first = True
-    for is_lock, waiter in list(waiters):
-        if is_lock or first:
+    for is_lock, waiter, awaited in list(waiters):
+        if awaited._ready if is_lock else first:
             waiter.wake()
         first = first and is_lock
 
 
-async def _wait(waiters, is_lock, attempt, deadline, late):
+async def _wait(waiters, is_lock, awaited, attempt, deadline, late):
     """Call `attempt` until it gives something; at the deadline raise what `late` gives."""
-    entry = (is_lock, _waiter())
+    entry = (is_lock, _waiter(), awaited)
     waiters.append(entry)
+
+    def is_first():
+        return is_lock or next((e for e in waiters if not e[0]), entry) is entry
+
     pause = _SHORTEST
     try:
         while True:
-            await entry[1].sleep(pause)
-            if is_lock or next((e for e in waiters if not e[0]), entry) is entry:
+            seconds = _LOOK if deadline is None else max(0, min(_LOOK, deadline - time.monotonic()))
+            await entry[1].sleep(seconds, awaited if is_first() else None)
+            if is_first():
                 got = attempt()
                 if got:
                     return got
+                if awaited._ready:
+                    # Another owner was faster, or the store grants it to the one that waits longest.
+                    await entry[1].sleep(pause)
+                    pause = min(pause * 1.5, _LONGEST)
             if deadline is not None and time.monotonic() >= deadline:
                 raise late()
-            pause = min(pause * 1.5, _LONGEST)
     finally:
         waiters.remove(entry)
         if not is_lock:
@@ -131,12 +192,11 @@ class Transaction:
         transaction = self._transaction
         waiters = transaction._waiters
         # Not past the tasks that wait already; inside a transaction of this task there is nothing to wait for.
-        if transaction._inside or not any(not is_lock for is_lock, _ in waiters):
+        if transaction._inside or all(is_lock for is_lock, *_ in waiters):
             if transaction._try_enter():
                 return self
-        await _wait(
-            waiters, False, transaction._try_enter, _deadline(transaction._timeout), transaction._late
-        )
+        deadline = _deadline(transaction._timeout)
+        await _wait(waiters, False, transaction, transaction._try_enter, deadline, transaction._late)
         return self
 
     async def __aexit__(self, exc_type, exc_value, traceback):
@@ -161,9 +221,8 @@ class Lock:
             return held
         try:
             if self._timeout != 0:
-                return await _wait(
-                    request.waiters, True, request.poll, _deadline(self._timeout), request.timeout
-                )
+                deadline = _deadline(self._timeout)
+                return await _wait(request.waiters, True, request, request.poll, deadline, request.timeout)
             late = request.timeout()
         except BaseException:
             held = request.cancel()
@@ -182,6 +241,72 @@ class Lock:
 
     async def __aexit__(self, *exc):
         return self._held.pop().__exit__(*exc)
+
+
+class Changes:
+    """The changes of a `Watch`, for `async for`."""
+
+    __slots__ = ("_at_once", "_watch")
+
+    def __init__(self, watch):
+        self._watch, self._at_once = watch, 0
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        watch = self._watch
+        change = watch.poll()
+        if change is not None:
+            self._at_once += 1
+            if self._at_once % _TURN == 0:
+                await _waiter().pass_on()
+            return change
+        self._at_once = 0
+        change = await next_change(watch, watch._timeout)
+        if change is None:
+            raise StopAsyncIteration
+        return change
+
+
+async def next_change(watch, timeout):
+    """Return the next change; None after the timeout, or if the watch was closed."""
+    deadline, waiter = _deadline(timeout), _waiter()
+    while True:
+        change = watch.poll()
+        if change is not None or watch.closed:
+            return change
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            return None
+        await waiter.sleep(left, watch)
+
+
+async def wait_list(items, timeout, pop, index):
+    """Wait until a List has an item; remove and return it if `pop`."""
+
+    def attempt():
+        if not pop:
+            return len(items) != 0, None
+        try:
+            return True, items.pop(index)
+        except IndexError:
+            return False, None
+
+    done, item = attempt()
+    if done:
+        return item
+    deadline = _deadline(timeout)
+    with items.watch() as watch:
+        while True:
+            done, item = attempt()
+            if done:
+                return item
+            left = None if deadline is None else max(0, deadline - time.monotonic())
+            if left == 0 or await next_change(watch, left) is None:
+                return items.pop_wait(index, 0) if pop else items.wait(0)
+            while watch.poll() is not None:
+                pass
 
 
 async def run(store, f, args, kwargs):

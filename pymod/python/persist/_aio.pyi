@@ -6,7 +6,15 @@ from typing import Any, Generic, Literal, TypeVar
 
 from typing_extensions import Self
 
-from ._persist import Lock as _Held, Store, Transaction as _Transaction, _LockRequest
+from ._persist import (
+    Change,
+    List,
+    Lock as _Held,
+    Store,
+    Transaction as _Transaction,
+    Watch,
+    _LockRequest,
+)
 
 _T = TypeVar("_T")
 
@@ -30,6 +38,15 @@ class Lock(Generic[_T]):
     async def __aenter__(self) -> _T: ...
     async def __aexit__(self, *exc: object) -> Literal[False]: ...
 
+class Changes:
+    """The changes of a `Watch`, for `async for`."""
+
+    def __init__(self, watch: Watch[Any]) -> None: ...
+    def __aiter__(self) -> Self: ...
+    async def __anext__(self) -> Change[Any]: ...
+
+async def next_change(watch: Watch[Any], timeout: float | None) -> Change[Any] | None: ...
+async def wait_list(items: List[_T], timeout: float | None, pop: bool, index: int) -> _T | None: ...
 def wake(waiters: list[Any]) -> None: ...
 async def run(
     store: Store, f: Callable[..., Awaitable[_T]], args: tuple[Any, ...], kwargs: dict[str, Any]

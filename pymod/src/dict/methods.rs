@@ -25,6 +25,7 @@ use crate::python::scalars::Scalar;
 use crate::values::contents::{Part, as_dict};
 use crate::values::large::read_whole;
 use crate::values::show::{self, Shape};
+use crate::watch::watching::{Watch, watch};
 
 /// A KeyError like dict's.
 #[cold]
@@ -430,6 +431,26 @@ impl Dict {
         Err(PyTypeError::new_err(
             "cannot pickle a persist.Dict: pickle persist.copy_out(it)",
         ))
+    }
+
+    /// Return a Watch: each change of the dict that is committed from now on, by any process and on the mount, as an
+    /// iterator that waits for the next one, also with `async for`. Changes of what is in it are not reported.
+    /// timeout: seconds without a change after which the loop ends. callback: is called with each change, on a thread,
+    ///     until `close()`.
+    ///
+    /// >>> with root.watch(timeout=0.1) as changes:
+    /// ...     root['x'] = 2
+    /// ...     for change in changes:
+    /// ...         print(change.kind, change.path)
+    /// update root['x']
+    #[pyo3(signature = (callback = None, *, timeout = None))]
+    fn watch<'py>(
+        slf: &Bound<'py, Self>,
+        callback: Option<&Bound<'py, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, Watch>> {
+        let target = (slf.as_any(), &slf.get().proxy);
+        watch(slf.py(), &target.1.shared, Some(target), callback, timeout)
     }
 
     /// Lock the dict, or one entry, exclusively: no other owner can lock or change it.

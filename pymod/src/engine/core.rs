@@ -10,6 +10,8 @@ use pyo3::types::PyList;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::bells::Bells;
+
 /// An open file.
 pub(crate) struct Core {
     /// The engine's handle.
@@ -27,6 +29,8 @@ pub(crate) struct Core {
     pub(crate) open_scopes: AtomicUsize,
     /// Tasks of this process that wait without blocking their thread (`persist._aio`). Created at the first use.
     waiters: PyOnceLock<Py<PyAny>>,
+    /// Event loops that wait for changes.
+    pub(crate) bells: Arc<Bells>,
 }
 
 impl Core {
@@ -41,6 +45,7 @@ impl Core {
             new_instances: NewInstances::default(),
             open_scopes: AtomicUsize::new(0),
             waiters: PyOnceLock::new(),
+            bells: Arc::default(),
         })
     }
 

@@ -97,8 +97,14 @@ impl Shared {
     /// The exception for an error. A deleted container is removed from the cache.
     #[cold]
     pub(crate) fn fail(&self, py: Python<'_>, e: Error) -> PyErr {
-        if let Error::Gone(id) = e {
-            self.cache.forget(id);
+        match e {
+            Error::Gone(id) => self.cache.forget(id),
+            Error::OtherTask { ref what } => {
+                let advice = "wait without blocking the thread (`async with store.transaction_async()`, \
+                              `async with obj.lock_async()`)";
+                return error::other_task(py, what, tasks::advice_or(py, advice));
+            }
+            _ => {}
         }
         error::to_py(py, e, self.store.path())
     }
@@ -187,12 +193,15 @@ impl Shared {
                 _ => self.wait_or_undo(py, timeout, f, undo),
             };
         };
-        let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
+        let begun = Instant::now();
         loop {
             pause.pause(py)?;
             self.set_task(py);
             match f(&mut Wait::never()) {
-                Err(e) if waits(&e) && deadline.is_none_or(|end| Instant::now() < end) => {}
+                Err(e) if waits(&e) && timeout.is_none_or(|t| begun.elapsed() < t) => {}
+                Err(Error::OtherTask { what }) => {
+                    return Err(error::late_of_other_task(py, &what, begun.elapsed()));
+                }
                 Err(e) => return Err(self.fail(py, e)),
                 Ok(done) => return Ok(done),
             }
@@ -247,12 +256,42 @@ impl Shared {
         }
     }
 
-    /// Run a long operation without the interpreter. An exception of a signal handler ends its waits.
+    /// Run a long operation without the interpreter. An exception of a signal handler ends its waits. A greenlet of
+    /// gevent lets other greenlets run while one of them has a transaction.
     pub(crate) fn interruptible<R: Send>(
         &self,
         py: Python<'_>,
-        f: impl FnOnce() -> Result<R> + Send,
+        mut f: impl FnMut() -> Result<R> + Send,
     ) -> PyResult<R> {
+        let begun = Instant::now();
+        let mut pause = None;
+        loop {
+            match self.interruptible_once(py, &mut f)? {
+                Ok(done) => return Ok(done),
+                Err(Error::OtherTask { what }) => {
+                    if pause.is_none() {
+                        pause = tasks::Pause::find(py);
+                    }
+                    match &mut pause {
+                        Some(pause) if begun.elapsed() < self.timeout() => pause.pause(py)?,
+                        Some(_) => return Err(error::late_of_other_task(py, &what, begun.elapsed())),
+                        None => {
+                            // These have no asynchronous form.
+                            let advice = "call it in another thread (`await asyncio.to_thread(...)`)";
+                            return Err(error::other_task(py, &what, tasks::advice_or(py, advice)));
+                        }
+                    }
+                }
+                Err(e) => return Err(self.fail(py, e)),
+            }
+        }
+    }
+
+    fn interruptible_once<R: Send>(
+        &self,
+        py: Python<'_>,
+        f: impl FnOnce() -> Result<R> + Send,
+    ) -> PyResult<Result<R>> {
         self.set_task(py);
         let (result, raised) = py.detach(|| {
             let raised = Arc::new(Mutex::new(None));
@@ -270,7 +309,7 @@ impl Shared {
         });
         match raised {
             Some(e) => Err(e),
-            None => result.map_err(|e| self.fail(py, e)),
+            None => Ok(result),
         }
     }
 }

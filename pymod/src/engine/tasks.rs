@@ -244,6 +244,22 @@ pub(crate) fn note_lock(core: &Arc<Core>, owner: LockOwner) {
     }
 }
 
+/// Return what a task can do that would wait for another one of its thread: `asynchronous`, unless it is a greenlet,
+/// which has no such forms.
+pub(crate) fn advice_or<'a>(py: Python<'_>, asynchronous: &'a str) -> &'a str {
+    let running = || -> PyResult<bool> {
+        let Some(current) = function(&imported_modules(py)?, "greenlet", &["getcurrent"]) else {
+            return Ok(false);
+        };
+        let it = current.bind(py).call0()?;
+        Ok(!it.getattr(intern!(py, "parent"))?.is_none())
+    };
+    match running() {
+        Ok(true) => "switch to it until it has ended that (greenlets of gevent do so by themselves)",
+        _ => asynchronous,
+    }
+}
+
 /// How a greenlet of gevent waits: other greenlets run.
 pub(crate) struct Pause {
     sleep: Py<PyAny>,

@@ -12,7 +12,7 @@ use pyo3::types::{PyList, PyTuple};
 use crate::graphs::copy_in::{Arg, Gather};
 use crate::proxies::list::List;
 use crate::python::ffi;
-use crate::python::indices::Span;
+use crate::python::indices::{Span, position};
 use crate::python::scalars::same;
 use crate::values::large::read_whole;
 
@@ -47,6 +47,26 @@ pub(crate) fn is_same(r: &Reader<'_>, item: Option<Value>, arg: &Arg<'_>) -> Res
 }
 
 impl List {
+    /// Remove and return the item at an index, if there is one; and return the length before.
+    pub(crate) fn pop_at<'py>(
+        &self,
+        py: Python<'py>,
+        index: isize,
+    ) -> PyResult<(Option<Bound<'py, PyAny>>, u64)> {
+        let (obj, mut len) = (self.proxy()?.obj, 0);
+        let mut batch = self.proxy()?.shared.take(py, |w, out| {
+            len = w.len(obj)?;
+            if let Some(at) = position(index as i64, len) {
+                if let Some(item) = w.item(obj, at)? {
+                    out.push(w, item)?;
+                }
+                w.remove_items(obj, at, at + 1)?;
+            }
+            Ok(())
+        })?;
+        Ok((batch.next(py)?, len))
+    }
+
     pub(crate) fn slice<'py>(&self, py: Python<'py>, span: Span) -> PyResult<Bound<'py, PyList>> {
         let obj = self.proxy()?.obj;
         self.gather(py, |r, found| {

@@ -17,12 +17,14 @@ use crate::locks::request::lock_async;
 use crate::locks::take::{self, LockKey};
 use crate::proxies::list::List;
 use crate::proxies::place::{self, Place};
-use crate::python::arguments::{Given, equal};
+use crate::python::arguments::{Given, duration, equal};
 use crate::python::ffi;
 use crate::python::indices::{At, Clipped, position};
 use crate::values::contents::as_list;
 use crate::values::fast::Fast;
 use crate::values::show::{self, Shape};
+use crate::watch::waiting;
+use crate::watch::watching::{Watch, watch};
 
 #[cold]
 fn out_of_range(what: &str) -> PyErr {
@@ -269,22 +271,69 @@ impl List {
     #[pyo3(signature = (index = -1, /), text_signature = "($self, index=-1, /)")]
     fn pop<'py>(&self, py: Python<'py>, index: isize) -> PyResult<Bound<'py, PyAny>> {
         transient!(self, py, plain => plain.call_method1("pop", (index,)));
-        let (obj, mut len) = (self.proxy()?.obj, 0);
-        let mut batch = self.proxy()?.shared.take(py, |w, out| {
-            len = w.len(obj)?;
-            if let Some(at) = position(index as i64, len) {
-                if let Some(item) = w.item(obj, at)? {
-                    out.push(w, item)?;
-                }
-                w.remove_items(obj, at, at + 1)?;
-            }
-            Ok(())
-        })?;
-        match batch.next(py)? {
-            Some(item) => Ok(item),
-            None if len == 0 => Err(PyIndexError::new_err("pop from empty list")),
-            None => Err(out_of_range("pop index")),
+        match self.pop_at(py, index)? {
+            (Some(item), _) => Ok(item),
+            (None, 0) => Err(PyIndexError::new_err("pop from empty list")),
+            (None, _) => Err(out_of_range("pop index")),
         }
+    }
+
+    /// Wait until the list is not empty; raise LockTimeout (a TimeoutError) after timeout seconds.
+    ///
+    /// >>> root['jobs'] = ['first']
+    /// >>> root['jobs'].wait(timeout=60)
+    #[pyo3(signature = (timeout = None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        waiting::until(py, self.proxy()?, duration(timeout)?, "an item", || {
+            Ok((self.count(py)? != 0).then_some(()))
+        })
+    }
+
+    /// Remove and return the item at an index (default first); wait until there is one, and raise LockTimeout (a
+    /// TimeoutError) after timeout seconds. Of several processes that wait, one gets the item.
+    ///
+    /// >>> root['jobs'] = ['first', 'second']
+    /// >>> root['jobs'].pop_wait(timeout=60)
+    /// 'first'
+    #[pyo3(signature = (index = 0, timeout = None))]
+    fn pop_wait<'py>(
+        &self,
+        py: Python<'py>,
+        index: isize,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        waiting::until(py, self.proxy()?, duration(timeout)?, "an item", || match position(
+            index as i64,
+            self.count(py)?,
+        ) {
+            Some(_) => Ok(self.pop_at(py, index)?.0),
+            None => Ok(None),
+        })
+    }
+
+    /// Await what `wait` waits for, without blocking the event loop.
+    #[pyo3(signature = (timeout = None))]
+    fn wait_async<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        duration(timeout)?;
+        slf.py()
+            .import("persist._aio")?
+            .call_method1("wait_list", (slf, timeout, false, 0))
+    }
+
+    /// Await what `pop_wait` returns, without blocking the event loop. A task that is cancelled takes no item.
+    ///
+    /// >>> async def work():
+    /// ...     return await root['jobs'].pop_wait_async(timeout=60)
+    #[pyo3(signature = (index = 0, timeout = None))]
+    fn pop_wait_async<'py>(
+        slf: &Bound<'py, Self>,
+        index: isize,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        duration(timeout)?;
+        slf.py()
+            .import("persist._aio")?
+            .call_method1("wait_list", (slf, timeout, true, index))
     }
 
     /// Remove the first item equal to value.
@@ -392,6 +441,27 @@ impl List {
         Err(PyTypeError::new_err(
             "cannot pickle a persist.List: pickle persist.copy_out(it)",
         ))
+    }
+
+    /// Return a Watch: each change of the list that is committed from now on, by any process and on the mount, as an
+    /// iterator that waits for the next one, also with `async for`. Changes of what is in it are not reported.
+    /// timeout: seconds without a change after which the loop ends. callback: is called with each change, on a thread,
+    ///     until `close()`.
+    ///
+    /// >>> root['jobs'] = ['first']
+    /// >>> with root['jobs'].watch(timeout=0.1) as changes:
+    /// ...     root['jobs'].append('second')
+    /// ...     for change in changes:
+    /// ...         print(change.kind, change.index, change.removed, change.added)
+    /// insert 1 0 1
+    #[pyo3(signature = (callback = None, *, timeout = None))]
+    fn watch<'py>(
+        slf: &Bound<'py, Self>,
+        callback: Option<&Bound<'py, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, Watch>> {
+        let target = (slf.as_any(), &slf.get().proxy);
+        watch(slf.py(), &target.1.shared, Some(target), callback, timeout)
     }
 
     /// Lock the list exclusively; see `Dict.lockExcl`.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::held::{Held, Terms, Until};
 use super::take::{LockKey, mode};
+use crate::engine::bells::{Awaited, Bell};
 use crate::engine::shared::Shared;
 use crate::proxies::proxy::Proxy;
 use crate::python::arguments::duration;
@@ -24,7 +25,7 @@ pub struct LockRequest {
     obj: Obj,
     mode: LockMode,
     timeout: Option<Duration>,
-    pending: Mutex<Option<Pending>>,
+    pending: Mutex<Option<Arc<Pending>>>,
 }
 
 /// `lock_async`: the result requests the lock when it is awaited or entered.
@@ -52,7 +53,7 @@ pub(crate) fn lock_async<'py>(
 }
 
 impl LockRequest {
-    fn pending(&self) -> MutexGuard<'_, Option<Pending>> {
+    fn pending(&self) -> MutexGuard<'_, Option<Arc<Pending>>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -108,7 +109,7 @@ impl LockRequest {
                 self.got(py).map(Some)
             }
             LockReply::Queued(made) => {
-                *pending = Some(made);
+                *pending = Some(Arc::new(made));
                 Ok(None)
             }
             LockReply::Later => Ok(None),
@@ -146,6 +147,25 @@ impl LockRequest {
         let key = self.key.as_ref().map(|k| k.bind(py));
         let e = error::with_key(py, self.shared.fail(py, e), key);
         Ok(e.into_value(py).into_any())
+    }
+
+    /// Ring a bell when the lock may be granted.
+    fn _ring(&self, bell: &Bell) -> PyResult<()> {
+        let (bells, store) = (&self.shared.core.bells, &self.shared.store);
+        let pending = self.pending().clone();
+        let awaited = pending.as_ref().map_or(Awaited::Transaction, Awaited::Lock);
+        Ok(bells.add(store, bell, &awaited)?)
+    }
+
+    /// Whether the lock may be granted.
+    #[getter]
+    fn _ready(&self) -> bool {
+        let store = &self.shared.store;
+        match &*self.pending() {
+            Some(there) => store.lock_is_stirred(there),
+            // The request is not in the queue: another owner has the right to change the store.
+            None => !store.is_latched(),
+        }
     }
 
     /// The waiting tasks of this process.

@@ -25,6 +25,7 @@ use crate::python::ffi::{self, OnType};
 use crate::python::scalars::{Scalar, utf8};
 use crate::values::contents::attributes;
 use crate::values::fast::Fast;
+use crate::watch::watching::{Watch, watch};
 
 thread_local! {
     /// The error of a failed `__getattribute__`, kept for `__getattr__`.
@@ -209,6 +210,26 @@ impl Object {
             timeout,
             Until::Dropped,
         )
+    }
+
+    /// Return a Watch: each change of the object that is committed from now on, by any process and on the mount, as an
+    /// iterator that waits for the next one, also with `async for`. Changes of what is in it are not reported.
+    /// timeout: seconds without a change after which the loop ends. callback: is called with each change, on a thread,
+    ///     until `close()`.
+    ///
+    /// >>> with root['Joe'].watch(timeout=0.1) as changes:
+    /// ...     root['Joe'].age += 1
+    /// ...     for change in changes:
+    /// ...         print(change.kind, change.path)
+    /// update root['Joe'].age
+    #[pyo3(signature = (callback = None, *, timeout = None))]
+    fn watch<'py>(
+        slf: &Bound<'py, Self>,
+        callback: Option<&Bound<'py, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, Watch>> {
+        let target = (slf.as_any(), slf.get().stored()?);
+        watch(slf.py(), &target.1.shared, Some(target), callback, timeout)
     }
 
     /// Return the lock for `async with` or `await`; see `Dict.lock_async`.

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use std::path::Path;
+use std::time::Duration;
 
 /// The exception classes, created once.
 pub(crate) struct Types {
@@ -81,7 +82,8 @@ fn types(py: Python<'_>) -> PyResult<&Types> {
             other_task: of(
                 &lock_timeout,
                 "OtherTask",
-                "Another task of this thread has the transaction or lock; waiting here would stop it. Use the asynchronous form.",
+                "Another task of this thread has the transaction or lock, and waiting here would stop it. The message says what \
+                 to do instead.",
             )?,
             lock_timeout,
             aborted,
@@ -169,6 +171,17 @@ fn raise_of_lock(
     e
 }
 
+/// A `persist.LockTimeout` of a wait for something that came in time from no owner: `what` of the container at `path`.
+#[cold]
+pub(crate) fn late(py: Python<'_>, after: Duration, what: &str, path: &str) -> PyErr {
+    let after = match after.is_zero() {
+        true => String::new(),
+        false => format!(" after {} s", after.as_secs_f64()),
+    };
+    let message = format!("timed out{after} waiting for {what} of {path}");
+    raise_of_lock(py, |t| &t.lock_timeout, message, path, "")
+}
+
 /// Add the key of the requested lock to an exception about a lock.
 #[cold]
 pub(crate) fn with_key(py: Python<'_>, e: PyErr, key: Option<&Bound<'_, PyAny>>) -> PyErr {
@@ -221,6 +234,25 @@ fn os_error(ty: &Bound<'_, PyType>, errno: i32, e: &Error, store: &Path) -> PyEr
     made(ty, (errno, e.text(store), store.as_os_str()))
 }
 
+fn of_other_task(what: &str, advice: Option<&str>) -> String {
+    let advice = advice.unwrap_or("end it first");
+    format!("{what} in another task of this thread, which waiting here would stop: {advice}")
+}
+
+/// A `persist.OtherTask`, with what the running task can do.
+#[cold]
+pub(crate) fn other_task(py: Python<'_>, what: &str, advice: &str) -> PyErr {
+    raise(py, |t| &t.other_task, of_other_task(what, Some(advice)))
+}
+
+/// A `persist.OtherTask` of a greenlet that has waited for another.
+#[cold]
+pub(crate) fn late_of_other_task(py: Python<'_>, what: &str, after: Duration) -> PyErr {
+    let after = after.as_secs_f64();
+    let message = format!("timed out after {after} s waiting for another greenlet: {what} in it");
+    raise(py, |t| &t.other_task, message)
+}
+
 /// The exception for an error of the engine in a store.
 #[cold]
 pub(crate) fn to_py(py: Python<'_>, e: Error, store: &Path) -> PyErr {
@@ -244,7 +276,7 @@ pub(crate) fn to_py(py: Python<'_>, e: Error, store: &Path) -> PyErr {
         Error::Aborted { again: true, .. } => raise(py, |t| &t.conflict, message),
         Error::Aborted { again: false, .. } => raise(py, |t| &t.aborted, message),
         Error::TransactionTooLarge { .. } => raise(py, |t| &t.too_large, message),
-        Error::OtherTask { .. } => raise(py, |t| &t.other_task, message),
+        Error::OtherTask { ref what } => raise(py, |t| &t.other_task, of_other_task(what, None)),
         Error::Interrupted => made(&py.get_type::<PyKeyboardInterrupt>(), ()),
         Error::NotLocked { .. } => raise(py, |t| &t.not_locked, message),
         Error::NoSnapshot { .. } => raise(py, |t| &t.no_snapshot, message),

@@ -9,7 +9,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PySlice, PyString, PyType};
 use std::cell::Cell;
 use std::ffi::c_int;
+use std::fs::File;
 use std::mem::MaybeUninit;
+use std::os::fd::FromRawFd;
 
 unsafe extern "C" {
     /// Returns a borrowed reference from the method resolution order, through the type's cache; sets no error.
@@ -360,6 +362,17 @@ pub(crate) fn bare_instance<'py>(
                 Bound::from_owned_ptr_or_err(no_args.py(), made).map(Some)
             }
             None => Ok(None),
+        }
+    }
+}
+
+/// Create a counter that an event loop can wait for (`eventfd`); reads and writes of it never block.
+pub(crate) fn event() -> std::io::Result<File> {
+    // SAFETY: the call has no arguments that refer to memory. A new descriptor, which only the file owns from here on.
+    unsafe {
+        match libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) {
+            -1 => Err(std::io::Error::last_os_error()),
+            fd => Ok(File::from_raw_fd(fd)),
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::engine::shared::Shared;
 use crate::proxies::found::find;
 use crate::python::arguments::duration;
 use crate::python::error;
+use crate::watch::watching::{Watch, watch};
 
 /// An open store. Use it in `with`, or call `close()`; what was not closed is closed at exit. It is also a mapping, of
 /// what its root has: `store['x']` is `store.root['x']`.
@@ -223,6 +224,24 @@ impl Handle {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         transaction::run(self.shared()?, f, args, kwargs)
+    }
+
+    /// Return a Watch of everything: each change of any container that is committed from now on; see `Dict.watch`.
+    /// While it is open, each change of the store takes longer.
+    ///
+    /// >>> with store.watch(timeout=0.1) as changes:
+    /// ...     root['Joe'].age += 1
+    /// ...     for change in changes:
+    /// ...         print(change.kind, change.path)
+    /// update root['Joe'].age
+    #[pyo3(signature = (callback = None, *, timeout = None))]
+    fn watch<'py>(
+        &self,
+        py: Python<'py>,
+        callback: Option<&Bound<'py, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, Watch>> {
+        watch(py, self.shared()?, None, callback, timeout)
     }
 
     /// Make everything completed so far survive power loss.

@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::engine::bells::{Awaited, Bell};
 use crate::engine::shared::Shared;
 use crate::proxies::object::forget_kept_attributes;
 use crate::python::error;
@@ -184,6 +185,18 @@ impl Transaction {
     fn _inside(&self, py: Python<'_>) -> bool {
         self.shared.set_task(py);
         self.shared.store.in_transaction()
+    }
+
+    /// Ring a bell when the transaction may begin.
+    fn _ring(&self, bell: &Bell) -> PyResult<()> {
+        let (bells, store) = (&self.shared.core.bells, &self.shared.store);
+        Ok(bells.add(store, bell, &Awaited::Transaction)?)
+    }
+
+    /// Whether the transaction may begin.
+    #[getter]
+    fn _ready(&self) -> bool {
+        !self.shared.store.is_latched()
     }
 
     /// Return the exception for a wait that took too long.

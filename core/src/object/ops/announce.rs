@@ -21,7 +21,7 @@ fn entry_watched<W: PagesMut>(w: &mut W, obj: Obj, key: &Key<'_>, existed: bool,
         return announce(w, obj, ANY, [0; 3]);
     };
     w.announce(&Notice {
-        container: obj.id,
+        container: obj,
         kind: ENTRY,
         at: 0,
         removed: u64::from(existed),
@@ -64,7 +64,7 @@ pub(super) fn metadata<W: PagesMut>(w: &mut W, obj: Obj) {
 #[cold]
 fn announce<W: PagesMut>(w: &mut W, obj: Obj, kind: u16, [at, removed, added]: [u64; 3]) {
     w.announce(&Notice {
-        container: obj.id,
+        container: obj,
         kind,
         at,
         removed,

@@ -193,7 +193,7 @@ impl Pager {
             insists: false,
             actor: Actor::Thread,
             done: false,
-            announced: false,
+            announced: None,
             publishes: false,
             _turn: turn,
         };

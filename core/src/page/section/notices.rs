@@ -3,8 +3,8 @@
 //! 1. A section stages a record for each change of a watched container, and publishes the records after its commit
 //!    (`sync::ring`). In a transaction they wait for the transaction's commit. So the records are in the order of the
 //!    commits.
-//! 2. No change of a watched container is missing. A record may be of a change that was undone: by a savepoint inside a
-//!    transaction, or because the process died between a record and its store.
+//! 2. No change of a watched container is missing. The records of an operation or a block that is undone are dropped
+//!    with it. A record may be of a change that was not made, because the process died between a record and its store.
 //! 3. A container is watched from the moment in which `watch` had the latch: a change that begins later announces
 //!    itself.
 //! 4. Publishing wakes the sleepers after the latch is released.
@@ -18,17 +18,18 @@
 //! | 4 | 2 | bytes of the key |
 //! | 6 | 2 | process slot of the writer |
 //! | 8 | 8 | id of the container |
-//! | 16 | 8 | first index |
-//! | 24 | 8 | number of entries removed |
-//! | 32 | 8 | number of entries added |
-//! | 40 | | the key, padded with zeros |
+//! | 16 | 8 | address of the container |
+//! | 24 | 8 | first index |
+//! | 32 | 8 | number of entries removed |
+//! | 40 | 8 | number of entries added |
+//! | 48 | | the key, padded with zeros |
 
 use crate::error::Result;
-use crate::ids::ObjectId;
+use crate::ids::{Obj, ObjectId};
 use crate::page::access::{NOTICE_WORDS, Notice};
 use crate::page::pager::Pager;
 use crate::page::section::write::WriteSection;
-use crate::page::shared::regions::feed::bucket;
+use crate::page::shared::regions::feed::{BUCKETS, bucket};
 use crate::page::sync::ring::{Found, Ring};
 use crate::page::sync::wait::Wait;
 use crate::raw::failpoint::fail_point;
@@ -44,15 +45,17 @@ impl WriteSection<'_> {
         let mut record: SmallVec<[u64; 32]> = SmallVec::with_capacity(words);
         let by = u64::from(self.read.pager.process_number());
         record.push(words as u64 | u64::from(notice.kind) << 16 | (notice.key.len() as u64) << 32 | by << 48);
-        record.extend([notice.container.0, notice.at, notice.removed, notice.added]);
+        let Obj { id, addr } = notice.container;
+        record.extend([id.0, addr.0, notice.at, notice.removed, notice.added]);
         for part in notice.key.chunks(8) {
             let mut word = [0; 8];
             word[..part.len()].copy_from_slice(part);
             record.push(u64::from_le_bytes(word));
         }
+        let before = self.ring().staged_end();
+        self.announced.get_or_insert(before);
         self.ring().stage(&record);
         fail_point!("feed.staged");
-        self.announced = true;
     }
 
     fn ring(&self) -> Ring<'_> {
@@ -67,17 +70,17 @@ impl WriteSection<'_> {
         self.publishes = true;
     }
 
-    /// Drop the records of a single operation that was undone.
+    /// Drop the records of an operation that was undone: those from this position on.
     #[cold]
-    pub(super) fn discard_notices(&self) {
-        self.ring().discard();
+    pub(super) fn discard_notices(&self, at: u64) {
+        self.ring().discard_from(at);
     }
 }
 
 impl Pager {
     /// Wake the processes that wait for changes. The caller has released the latch.
     #[cold]
-    pub(super) fn wake_feeds(&self) {
+    pub(crate) fn wake_feeds(&self) {
         let sleepers = self.shm.ring_sleepers();
         sleepers.futex.fetch_add(1, Ordering::SeqCst);
         sleepers.wake(i32::MAX);
@@ -89,7 +92,7 @@ impl Pager {
         let bucket = bucket(id);
         self.with_latch(wait, || {
             if self.watches.add(self.membership.word(), bucket) {
-                self.shm.watch(self.process(), bucket, true);
+                self.shm.watch(self.process(), bucket);
             }
             Ok(())
         })
@@ -101,8 +104,30 @@ impl Pager {
         let bucket = bucket(id);
         let _ = self.with_latch(wait, || {
             if self.watches.remove(self.membership.word(), bucket) {
-                self.shm.watch(self.process(), bucket, false);
+                self.shm.watch_no_more(self.process(), [bucket]);
             }
+            Ok(())
+        });
+    }
+
+    /// Announce changes of every container from now on. Each call needs one of `unwatch_all`.
+    pub(crate) fn watch_all(&self, wait: &mut Wait<'_>) -> Result<()> {
+        self.outside_sections()?;
+        self.with_latch(wait, || {
+            for bucket in 0..BUCKETS {
+                if self.watches.add(self.membership.word(), bucket) {
+                    self.shm.watch(self.process(), bucket);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Undo one call of `watch_all`; see `unwatch`.
+    pub(crate) fn unwatch_all(&self, wait: &mut Wait<'_>) {
+        let _ = self.with_latch(wait, || {
+            let ended = (0..BUCKETS).filter(|b| self.watches.remove(self.membership.word(), *b));
+            self.shm.watch_no_more(self.process(), ended);
             Ok(())
         });
     }

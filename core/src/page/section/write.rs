@@ -56,8 +56,9 @@ pub struct WriteSection<'p> {
     pub(super) insists: bool,
     pub(super) actor: Actor,
     pub(super) done: bool,
-    /// The section has staged records for the change feed; it has published some (`notices`).
-    pub(super) announced: bool,
+    /// Where the records begin that the section has staged for the change feed; whether it has published some
+    /// (`notices`).
+    pub(super) announced: Option<u64>,
     pub(super) publishes: bool,
     /// The turn, in a transaction. It is released after the latch, if the section releases that (the order of fields
     /// and `drop`).
@@ -128,7 +129,7 @@ impl WriteSection<'_> {
             }
             fail_point!("commit.done");
             pager.shm.live().count_change();
-            if self.announced {
+            if self.announced.is_some() {
                 self.publish_notices();
             }
             self.release_retired();
@@ -188,8 +189,8 @@ impl<'p> std::ops::Deref for WriteSection<'p> {
 impl Drop for WriteSection<'_> {
     fn drop(&mut self) {
         let pager = self.read.pager;
-        if self.announced && !self.done && !self.transaction {
-            self.discard_notices();
+        if let Some(at) = self.announced.filter(|_| !self.done) {
+            self.discard_notices(at);
         }
         if !self.done {
             pager.undo_or_poison(self.undo);

@@ -83,6 +83,22 @@ impl Ring<'_> {
             .store(self.head.load(Ordering::Relaxed), Ordering::Release);
     }
 
+    /// Return the end of what is complete, for `discard_from`.
+    #[inline]
+    pub(crate) fn staged_end(&self) -> u64 {
+        self.staged.load(Ordering::Relaxed)
+    }
+
+    /// Drop the records that were added after this position, of a part of a change that was undone. A record that says
+    /// that records are missing stays: it stands for earlier parts, too.
+    pub(crate) fn discard_from(&self, at: u64) {
+        let (head, staged) = (self.head.load(Ordering::Relaxed), self.staged_end());
+        let stays = at != head && self.word(head).load(Ordering::Relaxed) == LOST;
+        if at < staged && !stays {
+            self.staged.store(at, Ordering::Release);
+        }
+    }
+
     /// Return the end of what counts.
     pub(crate) fn end(&self) -> u64 {
         self.head.load(Ordering::Acquire)

@@ -20,6 +20,8 @@ pub(in crate::page) struct Level {
     block: Block,
     /// Length of the undo log when it began.
     pub(in crate::page) undo: u64,
+    /// End of the records of the change feed when it began.
+    pub(in crate::page) notices: u64,
     /// Deferred frees when it began.
     frees: usize,
 }
@@ -85,7 +87,7 @@ impl Blocks {
     }
 
     /// Begin a block of the transaction that the slot's thread has open or is just beginning.
-    pub(in crate::page) fn begin(&mut self, slot: u32, undo: u64) -> Block {
+    pub(in crate::page) fn begin(&mut self, slot: u32, undo: u64, notices: u64) -> Block {
         let block = self.next();
         let open = self.open.get_or_insert_with(|| Open {
             slot,
@@ -96,6 +98,7 @@ impl Blocks {
         open.levels.push(Level {
             block,
             undo,
+            notices,
             frees: open.frees.len(),
         });
         block

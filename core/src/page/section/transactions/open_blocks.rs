@@ -22,6 +22,16 @@ impl Pager {
         }
     }
 
+    /// Return an error if another task of this thread has a transaction open: what waits for its end here would keep
+    /// it from ending. For operations that wait for others before they take the latch.
+    pub(crate) fn not_behind_another_task(&self) -> Result<()> {
+        let slot = self.slot()?;
+        let is_behind = self.latch().is_held_by(slot)
+            && !self.transactions.is_of_running_task()
+            && self.shm.depth(slot) > 0;
+        if is_behind { Err(self.other_task()) } else { Ok(()) }
+    }
+
     /// Return an error if the running owner's transaction was rolled back and not left yet.
     pub fn check_alive(&self) -> Result<()> {
         if !self.transactions.has_dead() {

@@ -34,7 +34,7 @@ impl Pager {
             self.transactions.forget_touch();
         }
         let mut blocks = self.transactions.blocks();
-        let block = blocks.begin(slot, self.shm.undo_len());
+        let block = blocks.begin(slot, self.shm.undo_len(), self.shm.ring().staged_end());
         self.shm.set_depth(slot, blocks.depth());
         fail_point!("transaction.begun");
         Ok(block)
@@ -129,6 +129,9 @@ impl Pager {
         let _turn = self.turn(slot).ok_or_else(no_transaction_error)?;
         // This fails only if files are damaged, and then nothing can be committed any more.
         let raised = self.keep_readers_out(slot);
+        if raised.is_ok() {
+            self.shm.ring().discard_from(level.notices);
+        }
         let undone = match &raised {
             Ok(_) if self.undo_or_poison(level.undo) => self.whole(),
             Ok(_) => Err(self.poisoned()),

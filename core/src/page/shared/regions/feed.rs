@@ -31,14 +31,15 @@ const RING_RESERVED: Word = Word::at(2832);
 const RING_TURN: Word = Word::at(2880);
 const RING_WAITERS: Word = Word::at(2888);
 
-const SET_WORDS: usize = 16;
+/// Number of buckets.
+pub(crate) const BUCKETS: usize = 1024;
+const SET_WORDS: usize = BUCKETS / 64;
 const ALL: usize = FEED + 0x4000;
 const RING: usize = FEED + 0x20000;
 /// Small in tests, so that readers are overtaken and changes do not fit.
 const RING_WORDS: usize = if cfg!(feature = "testing") { 512 } else { 32 << 10 };
-const _: () = assert!(
-    SET_WORDS * 64 == 1024 && RING_WORDS.is_power_of_two() && PROCESS_SLOTS * SET_WORDS * 8 == ALL - FEED
-);
+const _: () =
+    assert!(BUCKETS == 1024 && RING_WORDS.is_power_of_two() && PROCESS_SLOTS * SET_WORDS * 8 == ALL - FEED);
 
 /// Return the bucket of a container.
 #[inline(always)]
@@ -62,19 +63,22 @@ impl Shm {
         self.words(FEED + process * SET_WORDS * 8, SET_WORDS)
     }
 
-    /// Set or clear a bucket in the set of a process. The caller holds the latch.
-    pub(crate) fn watch(&self, process: usize, bucket: usize, on: bool) {
+    /// Set a bucket in the set of a process. The caller holds the latch.
+    pub(crate) fn watch(&self, process: usize, bucket: usize) {
         let (word, bit) = (&self.watched_by(process)[bucket / 64], 1 << (bucket % 64));
-        let old = word.load(Ordering::Relaxed);
-        if on {
-            let all = &self.words(ALL, SET_WORDS)[bucket / 64];
-            all.store(all.load(Ordering::Relaxed) | bit, Ordering::Relaxed);
-            self.set(WATCHED, 1);
-            word.store(old | bit, Ordering::Relaxed);
-        } else {
-            word.store(old & !bit, Ordering::Relaxed);
-            self.unite_watched();
+        let all = &self.words(ALL, SET_WORDS)[bucket / 64];
+        all.store(all.load(Ordering::Relaxed) | bit, Ordering::Relaxed);
+        self.set(WATCHED, 1);
+        word.store(word.load(Ordering::Relaxed) | bit, Ordering::Relaxed);
+    }
+
+    /// Clear buckets in the set of a process. The caller holds the latch.
+    pub(crate) fn watch_no_more(&self, process: usize, buckets: impl IntoIterator<Item = usize>) {
+        for bucket in buckets {
+            let (word, bit) = (&self.watched_by(process)[bucket / 64], 1 << (bucket % 64));
+            word.store(word.load(Ordering::Relaxed) & !bit, Ordering::Relaxed);
         }
+        self.unite_watched();
     }
 
     /// Empty the set of a process slot. The caller holds the latch. It can be repeated.

@@ -1,0 +1,126 @@
+"""`List.wait` and `List.pop_wait`: workers that need not poll."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import persist
+import pytest
+from conftest import Script, wait_until
+
+LONG = 100
+
+
+def test_an_item_is_taken_at_once(root: persist.Dict) -> None:
+    root["l"] = [1, {"a": 2}, 3]
+    items = root["l"]
+    items.wait()
+    items.wait(0)
+    assert items.pop_wait() == 1 and items.pop_wait(-1, 0) == 3
+    taken = items.pop_wait(timeout=0)
+    assert isinstance(taken, persist.Dict) and taken == {"a": 2}
+    assert items == []
+
+
+@pytest.mark.parametrize("timeout", [0, 0.05])
+def test_time_out(root: persist.Dict, timeout: float) -> None:
+    root["l"] = []
+    items = root["l"]
+    calls = [
+        lambda: items.wait(timeout),
+        lambda: items.pop_wait(timeout=timeout),
+        lambda: items.pop_wait(0, timeout),
+    ]
+    for call in calls:
+        begun = time.monotonic()
+        with pytest.raises(persist.LockTimeout, match=r"waiting for an item of root\['l'\]") as e:
+            call()
+        assert isinstance(e.value, TimeoutError) and time.monotonic() - begun >= timeout
+        assert (e.value.path, e.value.holder) == ("root['l']", None)
+    items.append(1)
+    with pytest.raises(persist.LockTimeout):
+        items.pop_wait(1, timeout)
+    for bad in (-1, "x"):
+        with pytest.raises((ValueError, TypeError)):
+            items.pop_wait(0, bad)  # type: ignore[arg-type]
+    assert items == [1]
+
+
+def test_a_wait_ends_with_an_item_and_with_a_signal(root: persist.Dict) -> None:
+    root["l"] = []
+    items = root["l"]
+    got: list[object] = []
+    thread = threading.Thread(target=lambda: got.append(items.pop_wait(timeout=LONG)))
+    thread.start()
+    time.sleep(0.02)
+    items.append("x")
+    thread.join(LONG)
+    assert got == ["x"] and items == []
+    threading.Timer(0.02, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        items.pop_wait()
+    items.append("y")
+    assert items.pop_wait() == "y"
+
+
+def test_no_wait_inside_a_transaction(store: persist.Store, root: persist.Dict) -> None:
+    root["l"] = []
+    with store.transaction():
+        with pytest.raises(persist.Error, match="inside a transaction"):
+            root["l"].wait()
+        root["l"].append(1)
+        assert root["l"].pop_wait() == 1
+
+
+def test_a_list_that_goes(root: persist.Dict) -> None:
+    root["l"] = []
+    items = root["l"]
+    errors: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            items.wait(timeout=0.2)
+        except persist.LockTimeout as e:
+            errors.append(e)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    del root["l"]
+    thread.join(LONG)
+    # The list itself is kept by its proxy.
+    assert "not in the graph" in str(errors[0])
+
+
+WORKER = """
+    import persist, sys
+    with persist.open(sys.argv[1]) as store:
+        jobs, done = store.root["jobs"], store.root["done"]
+        print("ready", flush=True)
+        while (job := jobs.pop_wait(timeout=100)) is not None:
+            done.append(job)
+"""
+
+
+def test_one_of_several_processes_gets_each_item(path: Path, script: Script) -> None:
+    with persist.open(path) as store:
+        store.root.update(jobs=[], done=[])
+        jobs, done = store.root["jobs"], store.root["done"]
+        workers = [script.start(WORKER, path) for _ in range(4)]
+        for worker in workers:
+            assert worker.stdout and worker.stdout.readline() == "ready\n"
+        for n in range(0, 200, 2):
+            jobs.extend([n, n + 1])
+            if n % 20 == 0:
+                time.sleep(0.005)
+        wait_until(lambda: len(done) == 200)
+        # One that is killed while it waits takes nothing.
+        workers[0].kill()
+        workers[0].wait()
+        jobs.extend([None] * 3)
+        for worker in workers[1:]:
+            script.finish(worker)
+        assert sorted(done) == list(range(200)) and jobs == []
