@@ -18,6 +18,7 @@ use crate::locks::held::{Held, Until};
 use crate::locks::request::lock_async;
 use crate::locks::take::{self, LockKey};
 use crate::proxies::dict::Dict;
+use crate::proxies::reference::{self, Target};
 use crate::python::ffi;
 use crate::python::scalars::Scalar;
 use crate::values::contents::{Part, as_dict};
@@ -342,10 +343,13 @@ impl Dict {
             .call_method1("fromkeys", (iterable, value))
     }
 
-    fn __reduce__(&self) -> PyResult<()> {
-        Err(PyTypeError::new_err(
-            "cannot pickle a persist.Dict: pickle persist.copy_out(it)",
-        ))
+    /// A pickle of a proxy is a reference to what is in the store, and not a copy of it.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let target = match self.attributes {
+            true => Target::Attributes(&self.proxy),
+            false => Target::Container(&self.proxy),
+        };
+        reference::reduced(py, &self.proxy.shared, &target)
     }
 
     /// Lock the dict, or one entry, exclusively: no other owner can lock or change it.

@@ -6,7 +6,7 @@
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::items::{is_same, items_of};
 use super::iter::ListIter;
@@ -16,6 +16,7 @@ use crate::locks::held::{Held, Until};
 use crate::locks::request::lock_async;
 use crate::locks::take::{self, LockKey};
 use crate::proxies::list::List;
+use crate::proxies::reference::{self, Target};
 use crate::python::arguments::{Given, equal};
 use crate::python::ffi;
 use crate::python::indices::{At, Clipped, position};
@@ -325,10 +326,8 @@ impl List {
         copy_out::copy(py, &self.proxy, false, None)
     }
 
-    fn __reduce__(&self) -> PyResult<()> {
-        Err(PyTypeError::new_err(
-            "cannot pickle a persist.List: pickle persist.copy_out(it)",
-        ))
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        reference::reduced(py, &self.proxy.shared, &Target::Container(&self.proxy))
     }
 
     /// Lock the list exclusively; see `Dict.lockExcl`.
