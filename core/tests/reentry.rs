@@ -160,6 +160,7 @@ const PLAIN: &[&str] = &[
     "skip_room",
     "opened_snapshot",
     "is_frozen",
+    "uuid",
     // The calls of leases together are tried as `end_lease`.
     "lease_bucket",
     "lease_calls",

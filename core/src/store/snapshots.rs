@@ -102,6 +102,13 @@ impl Store {
         self.pager().is_frozen()
     }
 
+    /// Return the number that was given to the store when it was created. Copies of the file have the same.
+    #[must_use]
+    pub fn uuid(&self) -> u128 {
+        let [high, low] = self.pager().uuid();
+        u128::from(high) << 64 | u128::from(low)
+    }
+
     /// Return the logical pages of an open snapshot, each verified by its checksum. With `since`, another
     /// open snapshot of the same store, return only the pages that differ from it. For backups and checks.
     ///

@@ -20,6 +20,7 @@ use crate::locks::request::lock_async;
 use crate::locks::take::{self, LockKey};
 use crate::proxies::dict::Dict;
 use crate::proxies::place::{self, Place};
+use crate::proxies::reference::{self, Target};
 use crate::python::ffi;
 use crate::python::scalars::Scalar;
 use crate::values::contents::{Part, as_dict};
@@ -427,10 +428,14 @@ impl Dict {
             .call_method1("fromkeys", (iterable, value))
     }
 
-    fn __reduce__(&self) -> PyResult<()> {
-        Err(PyTypeError::new_err(
-            "cannot pickle a persist.Dict: pickle persist.copy_out(it)",
-        ))
+    /// A pickle of a proxy is a reference to what is in the store, and not a copy of it.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let proxy = self.proxy()?;
+        let target = match self.attributes {
+            true => Target::Attributes(proxy),
+            false => Target::Container(proxy),
+        };
+        reference::reduced(py, &proxy.shared, &target)
     }
 
     /// Return a Watch: each change of the dict that is committed from now on, by any process and on the mount, as an
@@ -449,7 +454,7 @@ impl Dict {
         callback: Option<&Bound<'py, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, Watch>> {
-        let target = (slf.as_any(), &slf.get().proxy);
+        let target = (slf.as_any(), slf.get().proxy()?);
         watch(slf.py(), &target.1.shared, Some(target), callback, timeout)
     }
 

@@ -9,6 +9,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyList;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::bells::Bells;
 
@@ -20,6 +21,8 @@ pub(crate) struct Core {
     pub(crate) read_only: bool,
     /// The durability of the first opening.
     pub(crate) durability: Durability,
+    /// The `max_age` of the first opening.
+    pub(crate) max_age: Option<Duration>,
     handles: AtomicUsize,
     closed: AtomicBool,
     /// Objects that became persistent in the open transaction.
@@ -40,6 +43,7 @@ impl Core {
             store,
             read_only: options.read_only,
             durability: options.durability,
+            max_age: options.max_age,
             handles: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             new_instances: NewInstances::default(),

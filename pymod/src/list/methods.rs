@@ -17,6 +17,7 @@ use crate::locks::request::lock_async;
 use crate::locks::take::{self, LockKey};
 use crate::proxies::list::List;
 use crate::proxies::place::{self, Place};
+use crate::proxies::reference::{self, Target};
 use crate::python::arguments::{Given, duration, equal};
 use crate::python::ffi;
 use crate::python::indices::{At, Clipped, position};
@@ -437,10 +438,9 @@ impl List {
         copy_out::copy(py, self.proxy()?, false, None)
     }
 
-    fn __reduce__(&self) -> PyResult<()> {
-        Err(PyTypeError::new_err(
-            "cannot pickle a persist.List: pickle persist.copy_out(it)",
-        ))
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let proxy = self.proxy()?;
+        reference::reduced(py, &proxy.shared, &Target::Container(proxy))
     }
 
     /// Return a Watch: each change of the list that is committed from now on, by any process and on the mount, as an
@@ -460,7 +460,7 @@ impl List {
         callback: Option<&Bound<'py, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, Watch>> {
-        let target = (slf.as_any(), &slf.get().proxy);
+        let target = (slf.as_any(), slf.get().proxy()?);
         watch(slf.py(), &target.1.shared, Some(target), callback, timeout)
     }
 

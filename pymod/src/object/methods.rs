@@ -21,6 +21,7 @@ use crate::proxies::dict::Dict;
 use crate::proxies::object::{self, Link, Object};
 use crate::proxies::place;
 use crate::proxies::proxy::Proxy;
+use crate::proxies::reference::{self, Target};
 use crate::python::ffi::{self, OnType};
 use crate::python::scalars::{Scalar, utf8};
 use crate::values::contents::attributes;
@@ -168,7 +169,32 @@ impl Object {
         Ok(names)
     }
 
-    /// Return the attributes as a plain dict, for pickle and copy, which make transient instances.
+    /// Return what pickle needs: of a stored object a reference, unless its class has a `__reduce__` of its own.
+    fn __reduce_ex__<'py>(
+        slf: &Bound<'py, Self>,
+        protocol: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let object = py.get_type::<PyAny>();
+        let reduce = intern!(py, "__reduce__");
+        match slf.get().live_proxy(py)? {
+            Some(proxy) if slf.get_type().getattr(reduce)?.is(&object.getattr(reduce)?) => {
+                let reduced = reference::reduced(py, &proxy.shared, &Target::Container(proxy))?;
+                Ok(reduced.into_any())
+            }
+            _ => object.call_method1(intern!(py, "__reduce_ex__"), (slf, protocol)),
+        }
+    }
+
+    fn __copy__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Object::reconstructed(slf, None)
+    }
+
+    fn __deepcopy__<'py>(slf: &Bound<'py, Self>, memo: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        Object::reconstructed(slf, Some(memo))
+    }
+
+    /// Return the attributes as a plain dict, for copy, and for pickles of transient instances.
     fn __getstate__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
         attributes(slf)?.copy()
     }
@@ -263,6 +289,32 @@ impl Object {
 }
 
 impl Object {
+    /// A transient copy, as `copy` makes those of instances of classes; with a memo a deep one.
+    fn reconstructed<'py>(
+        slf: &Bound<'py, Self>,
+        memo: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let reduce = intern!(py, "__reduce_ex__");
+        let own = slf.get_type().getattr(reduce)?;
+        let reduced = match own.is(&py.get_type::<Object>().getattr(reduce)?) {
+            true => py.get_type::<PyAny>().getattr(reduce)?.call1((slf, 4))?,
+            false => own.call1((slf, 4))?,
+        };
+        if reduced.is_instance_of::<PyString>() {
+            return Ok(slf.as_any().clone());
+        }
+        let mut arguments = vec![
+            slf.as_any().clone(),
+            memo.map_or_else(|| py.None().into_bound(py), Bound::clone),
+        ];
+        for part in reduced.try_iter()? {
+            arguments.push(part?);
+        }
+        py.import(intern!(py, "copy"))?
+            .call_method1(intern!(py, "_reconstruct"), PyTuple::new(py, arguments)?)
+    }
+
     #[inline]
     fn lookup<'py>(slf: &Bound<'py, Self>, name: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let (this, any) = (slf.get(), slf.as_any());

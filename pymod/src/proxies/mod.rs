@@ -5,6 +5,7 @@
 //!
 //! - `proxy`: the record in each of them. `place`: that of a dict or list, or its entries before it is stored. `dict`, `list`, `object`: the types.
 //! - `found`: from a container that a section found to its object. `classes`: the class of a stored object.
+//! - `reference`: what a pickle of a proxy holds.
 
 pub(crate) mod classes;
 pub(crate) mod dict;
@@ -13,3 +14,4 @@ pub(crate) mod list;
 pub(crate) mod object;
 pub(crate) mod place;
 pub(crate) mod proxy;
+pub(crate) mod reference;

@@ -211,6 +211,12 @@ pub(crate) fn corrupt(py: Python<'_>, message: impl Into<String>) -> PyErr {
     raise(py, |t| &t.corrupt, message.into())
 }
 
+/// A `persist.Gone`.
+#[cold]
+pub(crate) fn gone(py: Python<'_>, message: impl Into<String>) -> PyErr {
+    raise(py, |t| &t.gone, message.into())
+}
+
 /// True for `persist.Conflict`.
 pub(crate) fn is_conflict(py: Python<'_>, e: &PyErr) -> bool {
     types(py).is_ok_and(|t| e.is_instance(py, t.conflict.bind(py)))

@@ -18,6 +18,7 @@ use super::snapshot::Snapshot;
 use super::transaction::{self, Transaction};
 use crate::engine::shared::Shared;
 use crate::proxies::found::find;
+use crate::proxies::reference::{self, Target};
 use crate::python::arguments::duration;
 use crate::python::error;
 use crate::watch::watching::{Watch, watch};
@@ -116,6 +117,14 @@ pub(crate) fn _close_all(py: Python<'_>) -> PyResult<()> {
 }
 
 impl Handle {
+    /// A handle, which `registry` has counted.
+    pub(crate) fn of(shared: Arc<Shared>) -> Handle {
+        Handle {
+            shared,
+            closed: AtomicBool::new(false),
+        }
+    }
+
     fn shared(&self) -> PyResult<&Arc<Shared>> {
         if self.is_closed() {
             Err(PyValueError::new_err(error::closed(self.shared.store.path())))
@@ -131,8 +140,9 @@ impl Handle {
 
 #[pymethods]
 impl Handle {
-    fn __reduce__(&self) -> PyResult<()> {
-        Err(error::not_pickled("Store"))
+    /// A pickle of a store is a reference: loading it opens the store again.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        reference::reduced(py, self.shared()?, &Target::Store)
     }
 
     /// The root: a Dict.

@@ -36,8 +36,13 @@ impl Opened {
 
     /// Count one handle of the file, and return its `Shared`.
     fn handle(&mut self, core: &Arc<Core>, options: &Options) -> Arc<Shared> {
-        let (read_only, timeout) = (options.read_only, options.lock_timeout);
         core.retain();
+        self.view(core, options)
+    }
+
+    /// The `Shared` of the file, without a handle.
+    fn view(&mut self, core: &Arc<Core>, options: &Options) -> Arc<Shared> {
+        let (read_only, timeout) = (options.read_only, options.lock_timeout);
         self.views.retain(|view| view.strong_count() > 0);
         let fits = |view: &Arc<Shared>| view.read_only == read_only && view.timeout() == timeout;
         if let Some(there) = self.views.iter().filter_map(Weak::upgrade).find(fits) {
@@ -136,6 +141,40 @@ pub(crate) fn open_snapshot(of: &Store, name: &str, lock_timeout: Duration) -> R
     }
     let core = Core::new(snapshot, &options);
     Ok(opened(open, id, &core, &options))
+}
+
+/// Open the store that a pickle names, or use the existing opening as it is; None if it is another one. With `handle`, a
+/// handle is counted. Without, only a store that nothing else has open is kept open, by its last proxy. Called without
+/// the interpreter.
+pub(crate) fn reopen(
+    path: &Path,
+    options: &Options,
+    is_it: impl Fn(&Store) -> bool,
+    handle: bool,
+) -> Result<Option<Arc<Shared>>> {
+    let mut open = lock(&OPEN);
+    let open = pruned(&mut open);
+    let there = file_id(path, options).and_then(|id| open.get_mut(&id));
+    if let Some((there, core)) = there.and_then(|there| there.core.upgrade().map(|core| (there, core))) {
+        if !is_it(&core.store) {
+            return Ok(None);
+        }
+        let options = Options {
+            read_only: options.read_only || core.read_only,
+            ..options.clone()
+        };
+        return Ok(Some(match handle {
+            true => there.handle(&core, &options),
+            false => there.view(&core, &options),
+        }));
+    }
+    let store = Store::open(path, options)?;
+    if !is_it(&store) {
+        store.close()?;
+        return Ok(None);
+    }
+    let core = Core::new(store, options);
+    Ok(Some(opened(open, file_id(path, options), &core, options)))
 }
 
 /// Close everything, at exit: the last process to close a store checkpoints it. Return the first error, and the path of

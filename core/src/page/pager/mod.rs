@@ -138,6 +138,11 @@ impl Pager {
         &self.path
     }
 
+    /// Return the uuid of the store. A copy of the file has the same.
+    pub(crate) fn uuid(&self) -> [u64; 2] {
+        self.shm.uuid()
+    }
+
     /// Return the number of changes completed by all processes (one load).
     #[inline]
     #[must_use]
