@@ -28,6 +28,7 @@ stubs() {
     mapfile -t files < <(find pymod/python -name '*.pyi' | sort)
     [ ${#files[@]} -gt 0 ] || die "no stubs"
     "$VENV/bin/mypy" --strict --cache-dir=/dev/null "${files[@]}"
+    "$VENV/bin/mypy" --strict --cache-dir=/dev/null examples
     "$PY" -m mypy.stubtest persist pbase --allowlist pymod/stubtest.allow
 }
 
