@@ -28,7 +28,23 @@ stubs() {
     mapfile -t files < <(find pymod/python -name '*.pyi' | sort)
     [ ${#files[@]} -gt 0 ] || die "no stubs"
     "$VENV/bin/mypy" --strict --cache-dir=/dev/null "${files[@]}"
+    "$VENV/bin/mypy" --strict --cache-dir=/dev/null examples
     "$PY" -m mypy.stubtest persist pbase --allowlist pymod/stubtest.allow
+}
+
+# Type-check the fuzz targets: they are not a part of the workspace, so no other step compiles them. libfuzzer-sys is a
+# library in C++. The stable toolchain takes the flags of the sanitizers with RUSTC_BOOTSTRAP.
+fuzz_targets() {
+    local cxx=${CXX:-c++}
+    # shellcheck disable=SC2086 # CXX may hold options, as for make.
+    if ! $cxx --version >/dev/null 2>&1; then
+        printf '1 ignored: there is no C++ compiler (%s), and libfuzzer-sys needs one\n' "$cxx"
+    elif RUSTC_BOOTSTRAP=1 cargo check -q --manifest-path core/fuzz/Cargo.toml --all-targets --target-dir "$TARGET/fuzz"; then
+        printf '1 passed: the fuzz targets compile\n'
+    else
+        printf '1 failed: the fuzz targets do not compile\n'
+        return 1
+    fi
 }
 
 # Build with the oldest supported Rust, the newest, and the next, as far as they are installed. Warnings are errors here

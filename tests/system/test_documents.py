@@ -10,7 +10,7 @@ TOP = Path(__file__).resolve().parents[2]
 DECISIONS = TOP / "docs" / "decisions"
 DOCUMENTS = [TOP / "README.md", TOP / "ARCHITECTURE.md", TOP / "CONTRIBUTING.md", *sorted((TOP / "docs").rglob("*.md"))]
 # The beginnings of paths in backticks.
-PATH = re.compile(r"^(?:core|fuse|pymod|tests|scripts|docs|\.ci)(?:/[\w.*-]+)+/?$")
+PATH = re.compile(r"^(?:core|fuse|pymod|tests|scripts|examples|docs|\.ci)(?:/[\w.*-]+)+/?$")
 SECTIONS = {"Context", "Decision", "Figures", "Alternatives", "Consequences"}
 
 

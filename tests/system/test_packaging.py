@@ -1,4 +1,4 @@
-"""`pip install .` in the project's directory installs the module, with what a package index shows of it."""
+"""`pip install .` in the project's directory installs the module and the commands, with what a package index shows."""
 
 from __future__ import annotations
 
@@ -36,6 +36,9 @@ def test_pip_installs_the_directory(tmp_path: Path) -> None:
     assert Path(file).is_relative_to(site)
     for name in ("persist/py.typed", "persist/__init__.pyi", "persist/_persist.pyi", "pbase/py.typed"):
         assert (site / name).is_file()
+    for command in ("persist", "mount.persist", "umount.persist"):
+        said = subprocess.run([site / "bin" / command, "--version"], capture_output=True, text=True, timeout=100)
+        assert said.stdout == f"{command} {version}\n", said.stderr
     (info,) = site.glob("persist_graph-*.dist-info")
     meta = email.message_from_string((info / "METADATA").read_text(), policy=email.policy.default)
     assert (meta["Name"], meta["Version"]) == ("persist-graph", version)

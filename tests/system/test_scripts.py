@@ -183,6 +183,18 @@ def test_bench_refuses_an_unknown_option_before_it_builds(machine: Machine, args
     assert not machine.log.exists()
 
 
+def test_fuzz_targets_are_left_out_only_without_a_compiler(machine: Machine) -> None:
+    done = machine.run("lib/step.sh", "fuzz_targets")
+    assert done.returncode == 0 and done.stdout.startswith("1 ignored: there is no C++ compiler"), done.stdout
+    machine.put("c++", "exit 0")
+    machine.put("cargo", 'case $* in *"check"*core/fuzz/Cargo.toml*) exit 0;; *) exit 1;; esac')
+    done = machine.run("lib/step.sh", "fuzz_targets")
+    assert (done.returncode, done.stdout) == (0, "1 passed: the fuzz targets compile\n")
+    machine.put("cargo", "exit 101")
+    done = machine.run("lib/step.sh", "fuzz_targets")
+    assert (done.returncode, done.stdout) == (1, "1 failed: the fuzz targets do not compile\n")
+
+
 PYTEST = "python -m pytest -q -p no:cacheprovider"
 CARGO_TEST = "cargo test --workspace --exclude persist-py --all-features --locked --no-fail-fast"
 

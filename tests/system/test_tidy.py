@@ -11,7 +11,7 @@ import pytest
 from rust_imports import Imports, Module
 
 TOP = Path(__file__).resolve().parent.parent.parent
-CODE = ("core", "fuse", "pymod", "tests", "scripts", ".ci")
+CODE = ("core", "fuse", "pymod", "tests", "scripts", "examples", ".ci")
 TEXT = {".rs", ".py", ".pyi", ".toml", ".md", ".sh", ".ini", ""}
 LINES = 500
 WIDTH = 120

@@ -91,6 +91,7 @@ __all__ = [
     "allow_import",
     "class_name",
     "copy_out",
+    "import_from",
     "open",
     "root",
     "to_json",
@@ -121,6 +122,30 @@ def root(path=None):
     if store is None or store.closed:
         store = _roots[path] = open(path)
     return store.root
+
+
+def import_from(source, into, *, kind=None, allow_pickle=False):
+    """Store what another store or file holds, in one transaction, and return the number of its entries.
+
+    source: the path of a shelf, or of a file of pickle, JSON or SQLite. `kind` names what it is ('shelve', 'pickle',
+        'json', 'sqlite') where neither its content nor its suffix shows it.
+    into: a Dict or a Store for what holds a dict: its entries are added, and replace those of the same key, as in
+        `dict.update`. A List for what holds a list: its items are appended.
+    allow_pickle: pickles and shelves can run code when they are read: pass True if you trust their source.
+
+    A table of SQLite becomes a dict of its rows by their primary key; one without a primary key of a single column
+    becomes a list. A row is a dict. If a value cannot be stored, the TypeError names its place, and nothing is stored.
+
+    >>> import pathlib
+    >>> _ = pathlib.Path('settings.json').write_text('{"colour": "blue"}')
+    >>> persist.import_from('settings.json', root)
+    1
+    >>> root['colour']
+    'blue'
+    """
+    from ._imports import import_from
+
+    return import_from(source, into, kind, allow_pickle)
 
 
 def to_json(value):

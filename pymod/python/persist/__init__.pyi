@@ -1,5 +1,5 @@
 from os import PathLike
-from typing import Any
+from typing import Any, Literal
 
 from ._link import Link
 from ._persist import (
@@ -68,10 +68,18 @@ __all__ = [
     "allow_import",
     "class_name",
     "copy_out",
+    "import_from",
     "open",
     "root",
     "to_json",
 ]
 
 def root(path: str | bytes | PathLike[str] | PathLike[bytes] | None = None) -> Dict[Any, Any]: ...
+def import_from(
+    source: str | bytes | PathLike[str] | PathLike[bytes],
+    into: Dict[Any, Any] | List[Any] | Store,
+    *,
+    kind: Literal["shelve", "pickle", "json", "sqlite"] | None = None,
+    allow_pickle: bool = False,
+) -> int: ...
 def to_json(value: object) -> Any: ...

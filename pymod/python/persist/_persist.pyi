@@ -73,6 +73,7 @@ __all__ = [
     "__version__",
     "_close_all",
     "_reopen",
+    "_transaction_of",
     "allow_import",
     "class_name",
     "copy_out",
@@ -469,3 +470,4 @@ def _reopen(
     place: tuple[int, int, bool] | None,
     /,
 ) -> Any: ...
+def _transaction_of(container: object, /) -> Transaction | None: ...

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use crate::engine::bells::{Awaited, Bell};
 use crate::engine::shared::Shared;
+use crate::proxies::dict::Dict;
+use crate::proxies::list::List;
 use crate::proxies::object::forget_kept_attributes;
 use crate::python::error;
 
@@ -118,6 +120,18 @@ pub(crate) fn run<'py>(
             result => return result,
         }
     }
+}
+
+/// Return a transaction of the store that holds a Dict or List; None if `container` is neither.
+#[pyfunction]
+#[pyo3(signature = (container, /))]
+pub(crate) fn _transaction_of(container: &Bound<'_, PyAny>) -> Option<Transaction> {
+    let shared = match (container.cast::<Dict>(), container.cast::<List>()) {
+        (Ok(dict), _) => &dict.get().proxy.shared,
+        (_, Ok(list)) => &list.get().proxy.shared,
+        _ => return None,
+    };
+    Some(Transaction::new(shared))
 }
 
 /// What `Store.transaction()` returns, for `with`.
