@@ -103,7 +103,11 @@ impl State<'_, '_> {
             && !record.is_null()
             && (identity.kind == Kind::Object || !self.classes.has(record))
         {
-            self.find("classes", "a container of a class that the store does not know", h);
+            self.find(
+                "classes",
+                "a container of a class that the store does not know",
+                h,
+            );
         }
         let parent = match objects::holder(self.p, h) {
             Ok(parent) if parent != h => {
@@ -117,7 +121,10 @@ impl State<'_, '_> {
         let (n, whole) = self.content(h, identity.kind, own_keys, parent);
         match objects::hidden(self.p, h) {
             Ok(hidden) => {
-                for (at, what) in hidden.into_iter().zip([" (waiting entries)", " (metadata)", " (order)"]) {
+                for (at, what) in hidden
+                    .into_iter()
+                    .zip([" (waiting entries)", " (metadata)", " (order)"])
+                {
                     if !at.is_null() {
                         self.report.references += 1;
                         self.refer(at, parent, h, what);

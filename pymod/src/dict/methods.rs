@@ -110,8 +110,17 @@ impl Dict {
     }
 
     /// Attributes are not stored, so instances of a subclass have none.
-    fn __setattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        place::set_attribute(slf.as_any(), slf.is_exact_instance_of::<Dict>(), name, Some(value))
+    fn __setattr__(
+        slf: &Bound<'_, Self>,
+        name: &Bound<'_, PyString>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        place::set_attribute(
+            slf.as_any(),
+            slf.is_exact_instance_of::<Dict>(),
+            name,
+            Some(value),
+        )
     }
 
     fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>) -> PyResult<()> {
@@ -152,7 +161,10 @@ impl Dict {
     fn __contains__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         transient!(self, py, plain => plain.contains(key));
         if let Some(text) = ffi::ascii(key)
-            && let Some(there) = self.proxy()?.shared.fast_contains(key.py(), self.proxy()?.obj, text)
+            && let Some(there) = self
+                .proxy()?
+                .shared
+                .fast_contains(key.py(), self.proxy()?.obj, text)
         {
             return Ok(there);
         }
@@ -478,7 +490,14 @@ impl Dict {
     /// Lock the dict, or one entry, against changes; other owners can share the lock.
     #[pyo3(name = "lockShared", signature = (key = LockKey::whole(), *, timeout = None), text_signature = "($self, key=..., *, timeout=None)")]
     fn lock_shared(slf: &Bound<'_, Self>, key: LockKey<'_>, timeout: Option<f64>) -> PyResult<Held> {
-        take::acquire(slf.as_any(), slf.get().proxy()?, &key, true, timeout, Until::Unlock)
+        take::acquire(
+            slf.as_any(),
+            slf.get().proxy()?,
+            &key,
+            true,
+            timeout,
+            Until::Unlock,
+        )
     }
 
     /// Lock the dict, or one entry; the returned Lock releases it at the end of `with`.

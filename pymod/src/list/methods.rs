@@ -73,8 +73,17 @@ impl List {
     }
 
     /// Attributes are not stored, so instances of a subclass have none.
-    fn __setattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        place::set_attribute(slf.as_any(), slf.is_exact_instance_of::<List>(), name, Some(value))
+    fn __setattr__(
+        slf: &Bound<'_, Self>,
+        name: &Bound<'_, PyString>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        place::set_attribute(
+            slf.as_any(),
+            slf.is_exact_instance_of::<List>(),
+            name,
+            Some(value),
+        )
     }
 
     fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>) -> PyResult<()> {
@@ -94,10 +103,13 @@ impl List {
         }
         match at {
             At::Index(n) if n >= 0 => self.proxy()?.shared.fetch(py, |r| r.item_word(obj, n as u64))?,
-            At::Index(n) => self.proxy()?.shared.fetch(py, |r| match position(n, r.len(obj)?) {
-                Some(at) => r.item_word(obj, at),
-                None => Ok(None),
-            })?,
+            At::Index(n) => self
+                .proxy()?
+                .shared
+                .fetch(py, |r| match position(n, r.len(obj)?) {
+                    Some(at) => r.item_word(obj, at),
+                    None => Ok(None),
+                })?,
             At::Span(span) => return Ok(self.slice(py, span)?.into_any()),
         }
         .ok_or_else(|| out_of_range("list index"))
@@ -138,10 +150,13 @@ impl List {
             At::Index(n) => n,
             At::Span(span) => return self.del_slice(py, span),
         };
-        let removed = self.proxy()?.shared.write(py, |w| match position(n, w.len(obj)?) {
-            Some(at) => w.remove_items(obj, at, at + 1).map(|()| true),
-            None => Ok(false),
-        })?;
+        let removed = self
+            .proxy()?
+            .shared
+            .write(py, |w| match position(n, w.len(obj)?) {
+                Some(at) => w.remove_items(obj, at, at + 1).map(|()| true),
+                None => Ok(false),
+            })?;
         if removed {
             Ok(())
         } else {
@@ -303,13 +318,16 @@ impl List {
         index: isize,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        waiting::until(py, self.proxy()?, duration(timeout)?, "an item", || match position(
-            index as i64,
-            self.count(py)?,
-        ) {
-            Some(_) => Ok(self.pop_at(py, index)?.0),
-            None => Ok(None),
-        })
+        waiting::until(
+            py,
+            self.proxy()?,
+            duration(timeout)?,
+            "an item",
+            || match position(index as i64, self.count(py)?) {
+                Some(_) => Ok(self.pop_at(py, index)?.0),
+                None => Ok(None),
+            },
+        )
     }
 
     /// Await what `wait` waits for, without blocking the event loop.
@@ -510,7 +528,13 @@ impl List {
         shared: bool,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        lock_async(slf.as_any(), slf.get().proxy()?, &LockKey::whole(), shared, timeout)
+        lock_async(
+            slf.as_any(),
+            slf.get().proxy()?,
+            &LockKey::whole(),
+            shared,
+            timeout,
+        )
     }
 
     /// Release one level of a lock; see `Dict.unlock`.

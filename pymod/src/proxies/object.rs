@@ -140,7 +140,10 @@ impl Object {
 }
 
 /// The class name to store for a dict or list; None for one without a class.
-pub(crate) fn container_class(value: &Bound<'_, PyAny>, where_at: impl Fn() -> String) -> PyResult<Option<String>> {
+pub(crate) fn container_class(
+    value: &Bound<'_, PyAny>,
+    where_at: impl Fn() -> String,
+) -> PyResult<Option<String>> {
     let py = value.py();
     let Some(here) = place::of(value) else {
         return Ok(None);

@@ -117,7 +117,9 @@ impl Place {
     #[cold]
     fn own<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         if self.busy.load(Ordering::Acquire) {
-            return Err(PyRuntimeError::new_err("another thread is storing this container"));
+            return Err(PyRuntimeError::new_err(
+                "another thread is storing this container",
+            ));
         }
         Ok(self.kept(py))
     }
@@ -138,7 +140,9 @@ impl<'py> BeingStored<'py> {
         if let Some(place) = of(object)
             && place.busy.swap(true, Ordering::AcqRel)
         {
-            return Err(PyRuntimeError::new_err("another thread is storing this container"));
+            return Err(PyRuntimeError::new_err(
+                "another thread is storing this container",
+            ));
         }
         Ok(BeingStored(object.clone()))
     }

@@ -125,13 +125,13 @@ pub(crate) fn run<'py>(
 /// Return a transaction of the store that holds a Dict or List; None if `container` is neither.
 #[pyfunction]
 #[pyo3(signature = (container, /))]
-pub(crate) fn _transaction_of(container: &Bound<'_, PyAny>) -> Option<Transaction> {
-    let shared = match (container.cast::<Dict>(), container.cast::<List>()) {
-        (Ok(dict), _) => &dict.get().proxy.shared,
-        (_, Ok(list)) => &list.get().proxy.shared,
-        _ => return None,
+pub(crate) fn _transaction_of(container: &Bound<'_, PyAny>) -> PyResult<Option<Transaction>> {
+    let proxy = match (container.cast::<Dict>(), container.cast::<List>()) {
+        (Ok(dict), _) => dict.get().proxy()?,
+        (_, Ok(list)) => list.get().proxy()?,
+        _ => return Ok(None),
     };
-    Some(Transaction::new(shared))
+    Ok(Some(Transaction::new(&proxy.shared)))
 }
 
 /// What `Store.transaction()` returns, for `with`.

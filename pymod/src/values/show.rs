@@ -144,7 +144,9 @@ pub(crate) fn named(of: &Bound<'_, PyAny>, proxy: &Proxy, shape: Shape) -> PyRes
         return Ok(text);
     }
     match proxy.shared.read(of.py(), |r| r.class(proxy.obj)) {
-        Ok(Some(class)) if !class.is_empty() => Ok(format!("<persist.{} of class {class:?}: {text}>", shape.name())),
+        Ok(Some(class)) if !class.is_empty() => {
+            Ok(format!("<persist.{} of class {class:?}: {text}>", shape.name()))
+        }
         _ => Ok(text),
     }
 }
