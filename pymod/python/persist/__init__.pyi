@@ -33,6 +33,7 @@ from ._persist import (
     copy_out,
     open,
 )
+from ._typed import Opaque, register
 
 __all__ = [
     "Conflict",
@@ -52,6 +53,7 @@ __all__ = [
     "NoSnapshot",
     "NotLocked",
     "Object",
+    "Opaque",
     "OtherTask",
     "Snapshot",
     "SnapshotExists",
@@ -65,6 +67,7 @@ __all__ = [
     "class_name",
     "copy_out",
     "open",
+    "register",
     "root",
     "to_json",
 ]
