@@ -62,5 +62,7 @@ fn _persist(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(graphs::copy_out::copy_out, m)?)?;
     m.add_function(wrap_pyfunction!(object::methods::class_name, m)?)?;
     m.add_function(wrap_pyfunction!(proxies::classes::allow_import, m)?)?;
+    m.add_function(wrap_pyfunction!(proxies::classes::_find_class, m)?)?;
+    m.add_function(wrap_pyfunction!(proxies::classes::_is_found, m)?)?;
     m.add("__version__", env!("CARGO_PKG_VERSION"))
 }

@@ -103,11 +103,11 @@ def test_exceptions_are_those_of_dict(root: persist.Dict, call: Callable[[Any], 
 
 
 def test_keys_that_cannot_be_kept_say_so(root: persist.Dict) -> None:
-    for key in [(1, 2), frozenset(), object(), 1j]:
+    for key in [(1, frozenset()), frozenset(), object(), 1j]:
         with pytest.raises(TypeError, match=type(key).__name__):
             root[key] = 1
         assert root.get(key) is None
-    for value in [(1, 2), {1}, object(), 1j, bytearray(b"x"), range(3), len]:
+    for value in [{1}, object(), iter([1]), {}.keys(), type, len]:
         with pytest.raises(TypeError, match=type(value).__name__):
             root["k"] = value
         with pytest.raises(TypeError):

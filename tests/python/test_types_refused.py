@@ -61,19 +61,52 @@ class Color(enum.IntEnum):
     RED = 3
 
 
-class Plain(enum.Enum):
-    ONE = [1]
+class Rows3(tuple):  # type: ignore[type-arg]
+    pass
 
 
-class Flags(enum.IntFlag):
-    A = 1
+class Day(datetime.date):
+    pass
 
 
-class Word(str, enum.Enum):
-    A = "a"
+class Zone(datetime.tzinfo):
+    def utcoffset(self, _: object) -> datetime.timedelta:
+        return datetime.timedelta(0)
 
 
-Pair = collections.namedtuple("Pair", "a b")
+class Delta(datetime.timedelta):
+    pass
+
+
+class Number(decimal.Decimal):
+    pass
+
+
+class Ratio(fractions.Fraction):
+    pass
+
+
+class Id(uuid.UUID):
+    pass
+
+
+class Complex(complex):
+    pass
+
+
+class Buffer(bytearray):
+    pass
+
+
+class Name(pathlib.PurePosixPath):
+    pass
+
+
+def hidden() -> Any:
+    class Hidden(enum.IntEnum):
+        ONE = 1
+
+    return Hidden
 
 
 @dataclasses.dataclass
@@ -101,11 +134,8 @@ CASES: list[tuple[Any, str]] = [
     (collections.deque([1, 2]), "list(value)"),
     (collections.UserList([1, 2]), "list(value)"),
     (Rows([1, 2]), "list(value)"),
-    ((1, 2), "list(value)"),
-    (Pair(1, 2), "list(value)"),
-    ({1, 2}, "list(value)"),
-    (frozenset([1]), "list(value)"),
-    (range(3), "list(value)"),
+    ({1, 2}, "frozenset(value)"),
+    (Rows3((1, 2)), "list(value)"),
     ({}.keys(), "list(value)"),
     ({}.values(), "list(value)"),
     (numbered(), "list(value)"),
@@ -117,34 +147,22 @@ CASES: list[tuple[Any, str]] = [
     (Real(1.5), "float(value)"),
     (Raw(b"b"), "bytes(value)"),
     (Special("x"), "persist.Link(value)"),
-    (bytearray(b"b"), "bytes(value)"),
-    (memoryview(b"b"), "bytes(value)"),
-    (Color.RED, "value.value"),
-    (Plain.ONE, "value.value"),
-    (Flags.A, "value.value"),
-    (Word.A, "value.value"),
-    (decimal.Decimal("1.5"), "str(value)"),
-    (fractions.Fraction(1, 3), "str(value)"),
-    (uuid.UUID(int=5), "str(value)"),
-    (1 + 2j, "[value.real, value.imag]"),
-    (datetime.date(2026, 1, 2), "value.isoformat()"),
-    (datetime.datetime(2026, 1, 2), "value.isoformat()"),
-    (datetime.time(1, 2), "value.isoformat()"),
-    (datetime.timedelta(1), "value.total_seconds()"),
-    (pathlib.PurePosixPath("a"), "str(value)"),
+    (Day(2026, 1, 2), "value.isoformat()"),
+    (datetime.datetime(2026, 1, 2, tzinfo=Zone()), "value.isoformat()"),
+    (Delta(1), "value.total_seconds()"),
+    (Number("1.5"), "str(value)"),
+    (Ratio(1, 3), "str(value)"),
+    (Id(int=5), "str(value)"),
+    (Complex(1, 2), "[value.real, value.imag]"),
+    (Buffer(b"b"), "bytes(value)"),
+    (hidden()(1), "value.value"),
+    (Name("a"), "str(value)"),
     (array.array("i", [1]), "value.tolist()"),
     (re.compile("a"), "value.pattern"),
     (Data(), "vars(value)"),
     (Anything(), "vars(value)"),
     (types.SimpleNamespace(a=1), "vars(value)"),
 ]
-
-if hasattr(enum, "StrEnum"):
-
-    class Short(enum.StrEnum):
-        A = "a"
-
-    CASES.append((Short.A, "value.value"))
 
 
 @pytest.mark.parametrize(("value", "code"), CASES, ids=[type(value).__name__ for value, _ in CASES])
@@ -173,7 +191,18 @@ def test_a_type_is_refused_with_advice_that_works(root: persist.Dict, value: Any
 
 
 def test_what_has_no_other_form_is_refused_with_a_reason(root: persist.Dict) -> None:
-    for value in [len, numbered, Anything, Color, type, re, io.BytesIO(), ..., NotImplemented, root.keys().mapping]:
+    for value in [
+        len,
+        numbered,
+        Anything,
+        Color,
+        type,
+        re,
+        io.BytesIO(),
+        ...,
+        NotImplemented,
+        root.keys().mapping,
+    ]:
         with pytest.raises(TypeError, match=r"^cannot store '.*' at value\[0\]; ") as e:
             root["x"] = [value]
         assert "persist.Object" not in str(e.value)
@@ -189,18 +218,13 @@ def test_exact_types_stay(root: persist.Dict) -> None:
     assert [type(v) for v in persist.copy_out(root["x"])] == [type(v) for v in kept]
 
 
-def test_numbers_of_numpy_are_refused(root: persist.Dict) -> None:
+def test_what_numpy_has_no_exact_form_of_is_refused(root: persist.Dict) -> None:
     np = pytest.importorskip("numpy")
     cases = [
-        (np.float64(1.5), "float(value)"),
-        (np.float32(1.5), "float(value)"),
-        (np.int64(5), "int(value)"),
-        (np.uint8(5), "int(value)"),
-        (np.bool_(True), "bool(value)"),
-        (np.str_("x"), "str(value)"),
-        (np.bytes_(b"x"), "bytes(value)"),
-        (np.array([1, 2]), "value.tolist()"),
-        (np.complex128(1j), "[float(value.real), float(value.imag)]"),
+        (np.longdouble(1.5), "float(value)"),
+        (np.clongdouble(1j), "[float(value.real), float(value.imag)]"),
+        (np.array([None]), "value.tolist()"),
+        (np.ma.array([1, 2]), "value.tolist()"),
     ]
     for value, code in cases:
         with pytest.raises(TypeError, match=re.escape(code)):

@@ -45,7 +45,13 @@ def test_an_old_store_is_refused_by_name(old: tuple[Path, int]) -> None:
             persist.open(path, mode)
         refusal(str(refused.value), version)
     new = path.with_name("new.store")
-    for argv in (["check", path], ["stat", path], ["backup", path, new], ["restore", path, new], ["compact", path]):
+    for argv in (
+        ["check", path],
+        ["stat", path],
+        ["backup", path, new],
+        ["restore", path, new],
+        ["compact", path],
+    ):
         done = subprocess.run([COMMAND, *argv], capture_output=True, text=True, timeout=100)
         assert done.returncode != 0, argv
         refusal(done.stderr + done.stdout, version)
@@ -90,7 +96,7 @@ def test_a_store_of_version_4_is_read_and_stays_as_it_is(before: Path) -> None:
         judge(store, 8)
     with persist.open(before) as store:
         judge(store, 8)
-        with persist.open(before, snapshot="kept") as kept:
+        with persist.open(before, "r", snapshot="kept") as kept:
             judge(kept, 7)
             assert kept.root["yes"] is True
     assert before.read_bytes() == content and version_of(before) == READ
@@ -104,7 +110,7 @@ def test_a_store_of_version_4_is_written_and_is_then_of_this_version(before: Pat
     assert version_of(before) == NOW
     with persist.open(before) as store:
         judge(store, 9)
-        with persist.open(before, snapshot="kept") as kept:
+        with persist.open(before, "r", snapshot="kept") as kept:
             judge(kept, 7)
     done = subprocess.run([COMMAND, "check", before], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr

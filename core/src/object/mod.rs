@@ -3,6 +3,7 @@
 //! - `word`: the 8-byte value word.
 //! - `value`: the values that callers store and receive (`In`, `Value`), keys (`Key`), and their conversion
 //!   to words and back; `blob`: large str/bytes/int as trees of pages.
+//! - `literal`: the text of a tuple.
 //! - `key`: hash, equality and stored form of dict keys.
 //! - `header`: the header that all containers share.
 //! - `dict`, `class` (attributes of objects), `list`: the bodies of containers. They move words, and do not
@@ -23,6 +24,7 @@ pub mod graph;
 pub mod header;
 pub mod key;
 pub mod list;
+pub mod literal;
 pub mod notice;
 pub mod ops;
 pub mod path;

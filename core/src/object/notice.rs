@@ -11,8 +11,9 @@
 //! | 6 | str | UTF-8, a surrogate as its three bytes |
 //! | 7 | bytes | the bytes |
 //! | 8, 9 | bigger int >= 0, < 0 | magnitude, little-endian |
+//! | 10, 11 | typed value of bytes, of text | length of the name (1), name, content |
 
-use super::value::{Key, Value};
+use super::value::{Key, Typed, Value};
 use crate::ids::{Addr, ObjectId};
 use crate::page::access::NOTICE_WORDS as RECORD_WORDS;
 use smallvec::SmallVec;
@@ -66,7 +67,7 @@ pub(super) const KEY_MAX: usize = 1024;
 
 /// Return the form of a key in a record; None if it is too long.
 pub(super) fn encode(key: &Key<'_>) -> Option<SmallVec<[u8; 64]>> {
-    let int;
+    let (int, typed);
     let (tag, bytes): (u8, &[u8]) = match *key {
         Key::None => (1, &[]),
         Key::Bool(b) => (2 + u8::from(b), &[]),
@@ -81,6 +82,11 @@ pub(super) fn encode(key: &Key<'_>) -> Option<SmallVec<[u8; 64]>> {
         Key::Str(text) => (6, text),
         Key::Bytes(bytes) => (7, bytes),
         Key::BigInt { negative, magnitude } => (8 + u8::from(negative), magnitude),
+        Key::Typed(key) => {
+            let head = [key.name.len() as u8];
+            typed = [&head[..], key.name.as_bytes(), &key.payload].concat();
+            (10 + u8::from(key.text), &typed)
+        }
     };
     if bytes.len() >= KEY_MAX {
         return None;
@@ -109,6 +115,15 @@ fn decode(form: &[u8]) -> Option<Value> {
             negative: *tag == 9,
             magnitude: bytes.into(),
         },
+        10 | 11 => {
+            let (len, rest) = bytes.split_first()?;
+            let (name, payload) = rest.split_at_checked((*len).into())?;
+            Value::Typed(Box::new(Typed {
+                name: std::str::from_utf8(name).ok()?.into(),
+                payload: payload.to_vec(),
+                text: *tag == 11,
+            }))
+        }
         _ => return None,
     })
 }

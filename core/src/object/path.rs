@@ -101,6 +101,7 @@ fn value(key: &Key<'_>) -> Value {
             no_newline: false,
         },
         Key::Bytes(bytes) => Value::Bytes(Small::from_slice(bytes)),
+        Key::Typed(typed) => Value::Typed(Box::new(typed.clone())),
     }
 }
 
@@ -151,6 +152,14 @@ fn text(value: &Value) -> String {
         }
         Value::Bytes(bytes) => format!("b'{}'", short(bytes.escape_ascii().map(char::from))),
         Value::Link(target) => format!("Link('{}')", short(target.escape_ascii().map(char::from))),
+        Value::Typed(typed) if typed.text => {
+            let text = String::from_utf8_lossy(&typed.payload);
+            match &*typed.name {
+                "tuple" => short(text.chars()),
+                name => format!("{name}('{}')", short(text.chars().flat_map(char::escape_debug))),
+            }
+        }
+        Value::Typed(typed) => format!("({} with {} bytes)", typed.name, typed.payload.len()),
         Value::Large(large) => format!("({} bytes)", large.len),
         Value::Obj(_) => "?".into(),
     }

@@ -14,6 +14,20 @@ pub const COPY_MAX: usize = 64 * 1024;
 /// The most bytes of a link's target: what the kernel accepts of a path, without its NUL.
 pub const LINK_MAX: usize = 4095;
 
+/// The most bytes of the name of a typed value's type.
+pub const TYPE_NAME_MAX: usize = 255;
+
+/// A value of a type that the engine does not interpret: the name of the type, and the content as its encoder made it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Typed {
+    /// The name of the type: 1 to `TYPE_NAME_MAX` bytes.
+    pub name: Box<str>,
+    /// The content.
+    pub payload: Vec<u8>,
+    /// True if the content is text, of the form of a str; false if it is bytes.
+    pub text: bool,
+}
+
 /// A value to be stored.
 #[derive(Clone, Copy, Debug)]
 pub enum In<'a> {
@@ -43,6 +57,8 @@ pub enum In<'a> {
     Bytes(&'a [u8]),
     /// The target of a symbolic link that is not a reference: 1 to `LINK_MAX` bytes without NUL.
     Link(&'a [u8]),
+    /// A value of another type.
+    Typed(&'a Typed),
     /// A container of this store.
     Obj(Obj),
 }
@@ -75,6 +91,11 @@ pub enum LargeKind {
     },
     /// The target of a link. It is never `Large`: it is copied whole.
     Link,
+    /// The content of a typed value. `Reader::large_name` returns the name of the type.
+    Typed {
+        /// See `Typed::text`.
+        text: bool,
+    },
 }
 
 /// A value too long to copy inside one section. Read it with `Reader::large_read`, which returns
@@ -153,7 +174,9 @@ pub enum Value {
     Bytes(Small),
     /// The target of a symbolic link.
     Link(Small),
-    /// A str, bytes or int longer than `COPY_MAX`.
+    /// A value of another type.
+    Typed(Box<Typed>),
+    /// A str, bytes, int or content of a typed value longer than `COPY_MAX`.
     Large(Large),
     /// A container.
     Obj(Obj),
@@ -176,6 +199,7 @@ impl Value {
             Value::Float(x) => Key::Float(*x),
             Value::Str { bytes, .. } => Key::Str(bytes),
             Value::Bytes(bytes) => Key::Bytes(bytes),
+            Value::Typed(typed) => Key::Typed(typed),
             Value::Large(_) => return Err(Error::invalid("the key is too long (64 KiB at most)")),
             Value::Link(_) => return Err(Error::invalid("a link cannot be a key")),
             Value::Obj(_) => return Err(Error::invalid("a container cannot be a key")),
@@ -205,6 +229,9 @@ pub enum Key<'a> {
     Str(&'a [u8]),
     /// Bytes.
     Bytes(&'a [u8]),
+    /// A value of another type. Those of one type are equal if their content is, and two tuples if Python's are
+    /// (`object::literal`).
+    Typed(&'a Typed),
 }
 
 /// The step from a container's home to the container.

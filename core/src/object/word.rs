@@ -43,6 +43,8 @@ const PAYLOAD: u64 = (1 << 48) - 1;
 pub const INLINE_MAX: usize = 5;
 /// Flag of a str that was written through the mount without a final newline.
 pub const NO_NEWLINE: u8 = 0x80;
+/// Flag of a typed value whose content is text (not in the word).
+pub const TEXT: u8 = 2;
 /// Smallest and largest integers kept in the word itself.
 pub const INT_MIN: i64 = -(1 << 47);
 /// See `INT_MIN`.

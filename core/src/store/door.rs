@@ -8,6 +8,7 @@ pub use crate::ids::{Addr, IdHasher, PAGE_SIZE};
 pub use crate::object::builtin::builtin_kind;
 pub use crate::object::class::attr::Known;
 pub use crate::object::graph::GraphReport;
+pub use crate::object::literal;
 pub use crate::object::notice::Change;
 pub use crate::object::ops::{HandleInfo, MetadataOf};
 pub use crate::object::splices::{Cursor, Since, Splice};

@@ -39,7 +39,7 @@ pub use crate::ids::{Actor, Obj, ObjectId};
 pub use crate::lock::LockMode;
 pub use crate::object::header::Kind;
 pub use crate::object::ops::Class;
-pub use crate::object::value::{Entry, In, Key, Large, LargeKind, Step, Value};
+pub use crate::object::value::{Entry, In, Key, Large, LargeKind, Step, Typed, Value};
 pub use crate::page::sync::wait::Wait;
 pub use crate::page::{Block, Snapshot};
 pub use crate::page::{ReadSection as Reader, WriteSection as Writer};

@@ -209,6 +209,14 @@ impl Reader<'_> {
         ops::size(self, obj, step)
     }
 
+    /// Return the name of the type of a large typed value. Returns `Error::Gone` if the value was replaced.
+    pub fn large_name(&self, large: &Large) -> Result<Box<str>> {
+        match ops::large_name(self, large) {
+            Err(Error::Gone(id)) if self.is_beside_transaction() => Err(Error::Busy(id)),
+            read => read,
+        }
+    }
+
     /// Read a piece of a large value and return the number of bytes read (0: at its end). Returns
     /// `Error::Gone` if the value was replaced.
     pub fn large_read(&self, large: &Large, offset: u64, buf: &mut [u8]) -> Result<usize> {

@@ -5,6 +5,7 @@ use super::model::{Body, Dict, Model, Node};
 use super::operation::{New, Op};
 use super::random::Rng;
 use super::value::Val;
+use persist_core::store::Typed;
 
 const CLASSES: [&str; 4] = ["", "app:Person", "app.shapes:Point", "app:A.B"];
 
@@ -222,7 +223,7 @@ pub fn scalar(rng: &mut Rng) -> Val {
         38 => 64 * 1024 - 4 + rng.below(8),
         _ => 65_000 + rng.below(60_000),
     };
-    match rng.below(10) {
+    match rng.below(11) {
         0..=4 => small(rng),
         5 => Val::Bool(rng.one_in(2)),
         6 => {
@@ -232,6 +233,15 @@ pub fn scalar(rng: &mut Rng) -> Val {
         }
         7 => Val::Bytes(filled(rng, n)),
         8 if n > 0 => Val::Link(filled(rng, n.min(4095))),
+        9 => {
+            let long = "n".repeat(255);
+            let name = ["date", "tuple", "a.b:C", &long][rng.below(4)];
+            Val::Typed(Typed {
+                name: name.into(),
+                payload: filled(rng, n),
+                text: rng.one_in(2),
+            })
+        }
         _ => Val::Str(filled(rng, n), rng.one_in(4)),
     }
 }

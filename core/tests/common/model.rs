@@ -161,6 +161,7 @@ impl Model {
     pub fn size(&self) -> usize {
         let of = |v: &Val| match v {
             Val::Str(b, _) | Val::Bytes(b) | Val::Link(b) | Val::Big(_, b) => b.len() + 16,
+            Val::Typed(t) => t.name.len() + t.payload.len() + 16,
             _ => 16,
         };
         let body = |n: &Node| match &n.body {

@@ -1,7 +1,7 @@
 //! Values, as plain Rust values and in the store's types.
 
 use super::model::Model;
-use persist_core::store::{In, Key, Large, LargeKind, Obj, Reader, Result, Value};
+use persist_core::store::{In, Key, Large, LargeKind, Obj, Reader, Result, Typed, Value};
 use std::fmt::Write as _;
 
 /// A value.
@@ -16,6 +16,7 @@ pub enum Val {
     Str(Vec<u8>, bool),
     Bytes(Vec<u8>),
     Link(Vec<u8>),
+    Typed(Typed),
     Obj(u64),
 }
 
@@ -36,6 +37,7 @@ impl Val {
             },
             Val::Bytes(b) => In::Bytes(b),
             Val::Link(b) => In::Link(b),
+            Val::Typed(t) => In::Typed(t),
             Val::Obj(id) => In::Obj(model.obj(*id, made)),
         }
     }
@@ -53,6 +55,7 @@ impl Val {
             Val::Float(bits) => Key::Float(f64::from_bits(*bits)),
             Val::Str(bytes, _) => Key::Str(bytes),
             Val::Bytes(b) => Key::Bytes(b),
+            Val::Typed(t) => Key::Typed(t),
         }
     }
 
@@ -104,6 +107,11 @@ impl Val {
                 long(out, "link", b);
                 Ok(())
             }
+            Val::Typed(t) => {
+                let _ = write!(out, "{}:{}", t.name, t.text);
+                long(out, "", &t.payload);
+                Ok(())
+            }
             Val::Obj(id) => write!(out, "#{id}"),
         };
     }
@@ -125,6 +133,7 @@ pub(super) fn as_value(v: &Val) -> Value {
         },
         Val::Bytes(b) => Value::Bytes(b.as_slice().into()),
         Val::Link(b) => Value::Link(b.as_slice().into()),
+        Val::Typed(t) => Value::Typed(Box::new(t.clone())),
     }
 }
 
@@ -138,12 +147,18 @@ pub(super) fn value(r: &Reader<'_>, v: Value) -> Result<Val> {
         Value::Str { bytes, no_newline } => Val::Str(bytes.to_vec(), no_newline),
         Value::Bytes(b) => Val::Bytes(b.to_vec()),
         Value::Link(b) => Val::Link(b.to_vec()),
+        Value::Typed(t) => Val::Typed(*t),
         Value::Large(large) => {
             let bytes = read_large(r, &large)?;
             match large.kind {
                 LargeKind::Str { no_newline } => Val::Str(bytes, no_newline),
                 LargeKind::Bytes => Val::Bytes(bytes),
                 LargeKind::Link => Val::Link(bytes),
+                LargeKind::Typed { text } => Val::Typed(Typed {
+                    name: r.large_name(&large)?,
+                    payload: bytes,
+                    text,
+                }),
                 LargeKind::Int { negative } => Val::Big(negative, bytes),
             }
         }

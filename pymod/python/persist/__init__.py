@@ -9,10 +9,11 @@
 
 `persist.root()` is the root of the default store ($PERSIST_STORE, else ./persist.store);
 `persist.open(path)` opens any. What is stored is plain: None, bool, int, float, str, bytes, dicts,
-lists, symbolic links (`Link`), and instances of classes that derive from `persist.Object`. Any
-other type, also one that derives from these, is refused with advice what to store instead. Dicts
-and lists that are stored are copied in; what is fetched is a `Dict`, a `List` or an instance that
-works on the store itself.
+lists, symbolic links (`Link`), tuples, frozensets, dates, decimals and other values of the standard
+library and of numpy, and instances of classes that derive from `persist.Object` or are registered
+(`register`). Any other type, also one that derives from these, is refused with advice what to store
+instead. Dicts and lists that are stored are copied in; what is fetched is a `Dict`, a `List` or an
+instance that works on the store itself.
 
 A store can name classes, and never runs code: an object gets its class if the module of that class
 is imported already, or was allowed by `persist.allow_import()`; else it is a generic `Object` with
@@ -58,6 +59,7 @@ from ._persist import (
     copy_out,
     open,
 )
+from ._typed import Opaque, register
 
 __all__ = [
     "Change",
@@ -78,6 +80,7 @@ __all__ = [
     "NoSnapshot",
     "NotLocked",
     "Object",
+    "Opaque",
     "OtherTask",
     "Snapshot",
     "SnapshotExists",
@@ -93,6 +96,7 @@ __all__ = [
     "copy_out",
     "import_from",
     "open",
+    "register",
     "root",
     "to_json",
 ]
@@ -149,7 +153,7 @@ def import_from(source, into, *, kind=None, allow_pickle=False):
 
 
 def to_json(value):
-    """Return what JSON writes of a Dict, a List or an Object: for the `default` of `json.dumps` and `json.dump`.
+    """Return what JSON writes of a Dict, an Object, a date and the like: the `default` of `json.dumps`.
 
     >>> import json
     >>> json.dumps([root['Joe'], root['x']], default=persist.to_json)
@@ -161,6 +165,12 @@ def to_json(value):
         return value.copy()
     if isinstance(value, (List, KeysView, ValuesView, ItemsView)):
         return list(value)
+    from ._codecs import plain
+
+    try:
+        return plain(value)
+    except LookupError:
+        pass
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 

@@ -35,6 +35,7 @@ from ._persist import (
     copy_out,
     open,
 )
+from ._typed import Opaque, register
 
 __all__ = [
     "Change",
@@ -55,6 +56,7 @@ __all__ = [
     "NoSnapshot",
     "NotLocked",
     "Object",
+    "Opaque",
     "OtherTask",
     "Snapshot",
     "SnapshotExists",
@@ -70,6 +72,7 @@ __all__ = [
     "copy_out",
     "import_from",
     "open",
+    "register",
     "root",
     "to_json",
 ]

@@ -48,7 +48,10 @@ impl<'a> Arg<'a> {
         if let Some(scalar) = Scalar::of(value)? {
             return Ok(Some(Arg::Scalar(scalar)));
         }
-        Arg::of_container(shared, value)
+        match Arg::of_container(shared, value)? {
+            Some(arg) => Ok(Some(arg)),
+            None => Ok(Scalar::typed(value)?.map(Arg::Scalar)),
+        }
     }
 
     fn of_container(shared: &Shared, value: &Bound<'_, PyAny>) -> PyResult<Option<Arg<'a>>> {
@@ -341,10 +344,13 @@ impl<'py> Gather<'py> {
             Ok(match slot {
                 &Slot::Node(n) => Part::Node(n),
                 &Slot::Obj(obj, _) => Part::Obj(obj),
-                Slot::Scalar(value) => match Scalar::of(value)? {
-                    Some(scalar) => Part::Scalar(scalar),
-                    None => return Err(refused::value(value, "")),
-                },
+                Slot::Scalar(value) => {
+                    let scalar = match Scalar::of(value)? {
+                        None => Scalar::typed(value)?,
+                        plain => plain,
+                    };
+                    Part::Scalar(scalar.ok_or_else(|| refused::value(value, ""))?)
+                }
             })
         };
         let mut nodes = Vec::with_capacity(self.nodes.len());

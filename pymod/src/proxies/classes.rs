@@ -27,6 +27,19 @@ pub(crate) fn allow_import(module: &str) {
     }
 }
 
+/// The class of a name `module:qualname`, for `persist._codecs`.
+#[pyfunction]
+pub(crate) fn _find_class<'py>(py: Python<'py>, name: String) -> PyResult<Option<Bound<'py, PyType>>> {
+    find(&py.get_type::<PyAny>(), &Name::new(py, name))
+}
+
+/// True if a class can be found by its name, for `persist._codecs`.
+#[pyfunction]
+pub(crate) fn _is_found(class: &Bound<'_, PyType>) -> PyResult<bool> {
+    let found = there(&class.module()?, &class.qualname()?)?;
+    Ok(found.is_some_and(|found| found.is(class)))
+}
+
 fn is_allowed(module: &str) -> bool {
     let allowed = ALLOWED.lock().unwrap_or_else(PoisonError::into_inner);
     allowed.iter().any(|m| {

@@ -3,6 +3,7 @@
 //! - `ffi`: the parts of the C API for which PyO3 has no safe interface; the only unsafe code of the module.
 //! - `error`: the exceptions, and their mapping from the engine's errors.
 //! - `scalars`: str, int, float, bool, None and bytes, in and out. `links`: the class `Link`.
+//!   `typed`: values of other types. `texts`: strs.
 //! - `refused`: the errors for what cannot be stored.
 //! - `indices`: indices and slices of a list.
 //! - `arguments`: arguments that several methods take.
@@ -15,3 +16,5 @@ pub(crate) mod indices;
 mod links;
 pub(crate) mod refused;
 pub(crate) mod scalars;
+mod texts;
+mod typed;

@@ -6,11 +6,11 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{
-    PyByteArray, PyBytes, PyComplex, PyDict, PyFloat, PyInt, PyList, PyMemoryView, PyModule, PyString,
-    PyTuple, PyType,
+    PyByteArray, PyBytes, PyComplex, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PyMemoryView, PyModule,
+    PySet, PyString, PyTuple, PyType,
 };
 
-use super::{ffi, links};
+use super::{ffi, links, typed};
 
 /// The name of a value's class.
 fn class_name(value: &Bound<'_, PyAny>) -> String {
@@ -34,7 +34,7 @@ pub(crate) fn key_at(key: &Bound<'_, PyAny>, place: &str) -> PyErr {
     let name = class_name(key);
     let advice = scalar_instead(key, "key").map_or_else(String::new, |code| format!("; use {code}"));
     PyTypeError::new_err(format!(
-        "keys in a store must be str, bytes, int, float, bool or None, not '{name}'{at}{place}{advice}"
+        "keys in a store must be str, bytes, int, float, bool, None, date, timedelta, UUID or tuples of these, not '{name}'{at}{place}{advice}"
     ))
 }
 
@@ -42,7 +42,31 @@ pub(crate) fn key_at(key: &Bound<'_, PyAny>, place: &str) -> PyErr {
 /// (`value['a'][1]`); empty for the whole value.
 #[cold]
 pub(crate) fn value(value: &Bound<'_, PyAny>, place: &str) -> PyErr {
-    because(value, place, &advice(value))
+    let is_items = value.is_instance_of::<PyTuple>() || value.is_exact_instance_of::<PyFrozenSet>();
+    match is_items.then(|| typed::refusal(value)) {
+        None => because(value, place, &advice(value)),
+        Some(Ok(None)) if value.is_instance_of::<PyTuple>() => because(value, place, &advice(value)),
+        Some(Ok(None)) => because(value, place, "store a list instead, list(value)"),
+        Some(Ok(Some((item, steps)))) => {
+            let place = if place.is_empty() { "value" } else { place };
+            let reason = if is_container(&item) {
+                "a tuple in a store holds no containers: store a list in place of the tuple".to_owned()
+            } else {
+                advice(&item)
+            };
+            because(&item, &format!("{place}{steps}"), &reason)
+        }
+        Some(Err(e)) => e,
+    }
+}
+
+/// True for what a store has as a container, and no value can hold.
+fn is_container(value: &Bound<'_, PyAny>) -> bool {
+    value.is_exact_instance_of::<PyDict>()
+        || value.is_exact_instance_of::<PyList>()
+        || ["Dict", "List", "Object"]
+            .iter()
+            .any(|class| is_a(value, "persist", class))
 }
 
 /// The error for a value that cannot be stored for this reason.
@@ -113,6 +137,8 @@ fn advice(value: &Bound<'_, PyAny>) -> String {
     };
     if value.is_instance_of::<PyDict>() {
         "store a plain dict instead, dict(value)".into()
+    } else if value.is_exact_instance_of::<PySet>() {
+        "store a frozenset instead, frozenset(value)".into()
     } else if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
         "store a list instead, list(value)".into()
     } else if value.is_instance_of::<PyByteArray>() || value.is_instance_of::<PyMemoryView>() {

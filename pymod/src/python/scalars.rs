@@ -7,7 +7,7 @@
 //!    the class. It may have `__index__`, as the integers of numpy.
 
 use persist_core::store::door::Word;
-use persist_core::store::{In, Key, Value};
+use persist_core::store::{In, Key, Typed, Value};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -15,7 +15,10 @@ use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
+use super::typed::{self, Encoded};
 use super::{error, ffi, links, refused};
+
+pub(crate) use super::texts::{str_of, utf8};
 
 /// The store's word for an int, bool, None, float or ASCII str that fits one; otherwise an empty word.
 #[inline(always)]
@@ -57,6 +60,10 @@ pub(crate) enum Scalar<'a> {
     Bytes(&'a [u8]),
     /// The target of a link, and the text of the `Link`.
     Link(Vec<u8>, Cow<'a, [u8]>),
+    /// A value of another type.
+    Typed(Typed),
+    /// Bytes that were copied out of another object.
+    Copied(Vec<u8>),
 }
 
 impl<'a> Scalar<'a> {
@@ -90,6 +97,19 @@ impl<'a> Scalar<'a> {
         })
     }
 
+    /// The scalar to store for an object of another type; None if it cannot be stored. Not for containers.
+    #[cold]
+    pub(crate) fn typed(value: &Bound<'_, PyAny>) -> PyResult<Option<Scalar<'a>>> {
+        Ok(typed::encode(value)?.map(Scalar::of_encoded))
+    }
+
+    fn of_encoded(encoded: Encoded) -> Scalar<'a> {
+        match encoded {
+            Encoded::Typed(typed) => Scalar::Typed(typed),
+            Encoded::Bytes(bytes) => Scalar::Copied(bytes),
+        }
+    }
+
     fn of_int<'b>(n: &Bound<'_, PyInt>) -> PyResult<Scalar<'b>> {
         match ffi::int_value(n) {
             Some(n) => Ok(Scalar::Int(n)),
@@ -117,7 +137,13 @@ impl<'a> Scalar<'a> {
             || key.is_instance_of::<PyInt>()
             || key.is_instance_of::<PyFloat>()
             || key.is_instance_of::<PyBytes>();
-        if is_of_subclass { Ok(None) } else { index_of(key) }
+        if is_of_subclass {
+            return Ok(None);
+        }
+        match index_of(key)? {
+            Some(int) => Ok(Some(int)),
+            None => Ok(typed::key(key, true)?.map(Scalar::of_encoded)),
+        }
     }
 
     /// The scalar that an entry would have as its key if there is one with an equal key: None means that no entry has.
@@ -143,7 +169,7 @@ impl<'a> Scalar<'a> {
         } else if let Some(s) = index_of(key)? {
             Ok(Some(s))
         } else {
-            key.hash().map(|_| None)
+            Ok(typed::key(key, false)?.map(Scalar::of_encoded))
         }
     }
 
@@ -167,6 +193,8 @@ impl<'a> Scalar<'a> {
             Scalar::Str(s) => Key::Str(s),
             Scalar::Bytes(b) => Key::Bytes(b),
             Scalar::Link(_, text) => Key::Str(text),
+            Scalar::Typed(typed) => Key::Typed(typed),
+            Scalar::Copied(bytes) => Key::Bytes(bytes),
         }
     }
 
@@ -188,33 +216,10 @@ impl<'a> Scalar<'a> {
             },
             Scalar::Bytes(b) => In::Bytes(b),
             Scalar::Link(target, _) => In::Link(target),
+            Scalar::Typed(typed) => In::Typed(typed),
+            Scalar::Copied(bytes) => In::Bytes(bytes),
         }
     }
-}
-
-/// The UTF-8 of a str: the object's own bytes unless it contains lone surrogates.
-#[inline]
-pub(crate) fn utf8<'a>(s: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, [u8]>> {
-    if let Some(text) = ffi::ascii(s) {
-        return Ok(Cow::Borrowed(text));
-    }
-    match s.to_str() {
-        Ok(s) => Ok(Cow::Borrowed(s.as_bytes())),
-        Err(e) => utf8_with_surrogates(s, e).map(Cow::Owned),
-    }
-}
-
-#[cold]
-fn utf8_with_surrogates(s: &Bound<'_, PyString>, e: PyErr) -> PyResult<Vec<u8>> {
-    let py = s.py();
-    if !e.is_instance_of::<pyo3::exceptions::PyUnicodeEncodeError>(py) {
-        return Err(e);
-    }
-    // Call `str.encode` of the base type: a subclass may override it.
-    let encoded = py
-        .get_type::<PyString>()
-        .call_method1(intern!(py, "encode"), (s, "utf-8", "surrogatepass"))?;
-    Ok(encoded.cast::<PyBytes>()?.as_bytes().to_vec())
 }
 
 #[cold]
@@ -256,6 +261,7 @@ pub(crate) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'
         Value::Bytes(b) => Ok(PyBytes::new(py, b).into_any()),
         Value::BigInt { negative, magnitude } => int_of(py, *negative, magnitude),
         Value::Link(target) => links::link_of(py, target),
+        Value::Typed(value) => typed::decode(py, value),
         Value::Large(_) | Value::Obj(_) => Err(error::general(py, "internal error: not a scalar")),
     }
 }
@@ -285,29 +291,6 @@ fn nan_of(py: Python<'_>, f: f64) -> Bound<'_, PyAny> {
     made.into_any()
 }
 
-/// The str with these encoded bytes.
-#[inline]
-pub(crate) fn str_of<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    match PyString::from_bytes(py, bytes) {
-        Ok(s) => Ok(s.into_any()),
-        Err(e) => str_with_surrogates(py, bytes, e),
-    }
-}
-
-#[cold]
-fn str_with_surrogates<'py>(py: Python<'py>, bytes: &[u8], e: PyErr) -> PyResult<Bound<'py, PyAny>> {
-    if !e.is_instance_of::<pyo3::exceptions::PyUnicodeDecodeError>(py) {
-        return Err(e);
-    }
-    let made = PyBytes::new(py, bytes).call_method1(intern!(py, "decode"), ("utf-8", "surrogatepass"));
-    made.map_err(
-        |e| match e.is_instance_of::<pyo3::exceptions::PyUnicodeDecodeError>(py) {
-            true => error::corrupt(py, format!("the store is damaged: a str that is not UTF-8 ({e}); restore a backup or run `persist check`")),
-            false => e,
-        },
-    )
-}
-
 #[cold]
 fn int_of<'py>(py: Python<'py>, negative: bool, magnitude: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     let bytes = PyBytes::new(py, magnitude);
@@ -328,6 +311,8 @@ pub(crate) fn same(value: &Value, scalar: &Scalar<'_>) -> bool {
         (Value::Str { bytes, .. }, Scalar::Str(b)) => bytes[..] == b[..],
         (Value::Bytes(a), Scalar::Bytes(b)) => &a[..] == *b,
         (Value::Link(a), Scalar::Link(b, _)) => a[..] == b[..],
+        (Value::Typed(a), Scalar::Typed(b)) => **a == *b,
+        (Value::Bytes(a), Scalar::Copied(b)) => a[..] == b[..],
         _ => false,
     }
 }

@@ -227,19 +227,31 @@ fn entries(py: Python<'_>, proxy: &Proxy, shape: Shape, text: &mut String) -> st
     }
 }
 
+/// What is not shown of a value.
+enum Rest {
+    /// The end of a str or bytes, or an int, of this many bytes.
+    Bytes(u64),
+    /// All of it: this is shown in its place.
+    All(String),
+}
+
 /// The beginning of a long value, and how long all of it is; other values unchanged.
-fn beginning(r: &Reader<'_>, value: Value) -> Result<(Value, Option<u64>)> {
+fn beginning(r: &Reader<'_>, value: Value) -> Result<(Value, Option<Rest>)> {
     let Value::Large(large) = value else {
         return Ok((value, None));
     };
     if matches!(large.kind, LargeKind::Int { .. }) {
-        return Ok((Value::None, Some(large.len)));
+        return Ok((Value::None, Some(Rest::Bytes(large.len))));
+    }
+    if matches!(large.kind, LargeKind::Typed { .. }) {
+        let shown = format!("<{} of {} bytes>", r.large_name(&large)?, large.len);
+        return Ok((Value::None, Some(Rest::All(shown))));
     }
     let mut bytes = vec![0; (LONGEST_VALUE as u64 * 4).min(large.len) as usize];
     let read = r.large_read(&large, 0, &mut bytes)?;
     bytes.truncate(read);
     let is_cut = (read as u64) < large.len;
-    Ok((made(&large, bytes), is_cut.then_some(large.len)))
+    Ok((made(&large, bytes), is_cut.then_some(Rest::Bytes(large.len))))
 }
 
 /// The value with the first bytes of a large one, up to the end of a character.
@@ -256,13 +268,18 @@ fn made(large: &Large, mut bytes: Vec<u8>) -> Value {
     match large.kind {
         LargeKind::Str { no_newline } => Value::Str { bytes, no_newline },
         LargeKind::Link => Value::Link(bytes),
-        LargeKind::Bytes | LargeKind::Int { .. } => Value::Bytes(bytes),
+        LargeKind::Bytes | LargeKind::Int { .. } | LargeKind::Typed { .. } => Value::Bytes(bytes),
     }
 }
 
-/// The text of a key, a value or an item. `of` is the length of what it is the beginning of.
-fn part(value: &Bound<'_, PyAny>, of: Option<u64>) -> PyResult<String> {
+/// The text of a key, a value or an item. `rest` is what it is the beginning of.
+fn part(value: &Bound<'_, PyAny>, rest: Option<Rest>) -> PyResult<String> {
     let py = value.py();
+    let of = match rest {
+        Some(Rest::All(shown)) => return Ok(shown),
+        Some(Rest::Bytes(bytes)) => Some(bytes),
+        None => None,
+    };
     if value.is_none()
         && let Some(bytes) = of
     {

@@ -185,7 +185,7 @@ fn describe(r: &Reader<'_>, value: &Value) -> Result<(String, String)> {
     })
 }
 
-fn type_of(value: &Value) -> &'static str {
+fn type_of(value: &Value) -> &str {
     match value {
         Value::None => "NoneType",
         Value::Bool(_) => "bool",
@@ -194,12 +194,14 @@ fn type_of(value: &Value) -> &'static str {
         Value::Str { .. } => "str",
         Value::Bytes(_) => "bytes",
         Value::Link(_) => "link",
+        Value::Typed(typed) => &typed.name,
         Value::Obj(_) => "container",
         Value::Large(large) => match large.kind {
             LargeKind::Str { .. } => "str",
             LargeKind::Bytes => "bytes",
             LargeKind::Int { .. } => "int",
             LargeKind::Link => "link",
+            LargeKind::Typed { .. } => "value",
         },
     }
 }
@@ -212,6 +214,10 @@ fn view_of(value: &Value) -> String {
             let head = &bytes[..bytes.len().min(SHOWN)];
             format!("b\"{}\"", head.escape_ascii())
         }
+        Value::Typed(typed) if typed.text => {
+            String::from_utf8_lossy(&typed.payload).escape_debug().to_string()
+        }
+        Value::Typed(typed) => format!("({} bytes)", typed.payload.len()),
         Value::Large(large) => format!("({} bytes)", large.len),
         Value::BigInt { magnitude, .. } if magnitude.len() > 64 => format!("({} bytes)", magnitude.len()),
         value => scalar_text(value),
@@ -234,9 +240,12 @@ fn scalar_text(value: &Value) -> String {
         Value::Float(f) if f.is_infinite() => if *f > 0.0 { "inf" } else { "-inf" }.into(),
         // {:?} gives the shortest text that reads back as the same float, as repr() does.
         Value::Float(f) => format!("{f:?}"),
-        Value::Str { .. } | Value::Bytes(_) | Value::Link(_) | Value::Obj(_) | Value::Large(_) => {
-            String::new()
-        }
+        Value::Str { .. }
+        | Value::Bytes(_)
+        | Value::Link(_)
+        | Value::Typed(_)
+        | Value::Obj(_)
+        | Value::Large(_) => String::new(),
     }
 }
 
@@ -248,9 +257,15 @@ fn print(store: &Store, value: &Value, out: &mut impl Write) -> std::result::Res
             writeln!(out)?;
         }
         Value::Bytes(bytes) => out.write_all(bytes)?,
+        Value::Typed(typed) => {
+            out.write_all(&typed.payload)?;
+            if typed.text {
+                writeln!(out)?;
+            }
+        }
         Value::Large(large) => match large.kind {
-            LargeKind::Bytes | LargeKind::Link => copy(store, large, out)?,
-            LargeKind::Str { .. } => {
+            LargeKind::Bytes | LargeKind::Link | LargeKind::Typed { text: false } => copy(store, large, out)?,
+            LargeKind::Str { .. } | LargeKind::Typed { text: true } => {
                 copy(store, large, out)?;
                 writeln!(out)?;
             }

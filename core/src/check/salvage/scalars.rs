@@ -4,7 +4,7 @@ use super::Salvage;
 use crate::error::{Error, Result};
 use crate::ids::Addr;
 use crate::object::salvage::TWICE;
-use crate::object::value::{In, Key, LargeKind, Value};
+use crate::object::value::{In, Key, LargeKind, Typed, Value};
 use crate::object::word::Word;
 use crate::object::{blob, scalar};
 
@@ -20,6 +20,7 @@ impl Held {
         match self {
             Held::Value(Value::Str { bytes, .. } | Value::Bytes(bytes) | Value::Link(bytes)) => bytes.len(),
             Held::Value(Value::BigInt { magnitude, .. }) => magnitude.len(),
+            Held::Value(Value::Typed(typed)) => typed.name.len() + typed.payload.len(),
             Held::Value(_) => 8,
             Held::Large(_, bytes) => bytes.len(),
         }
@@ -43,6 +44,7 @@ impl Held {
                 },
                 Value::Bytes(bytes) => In::Bytes(bytes),
                 Value::Link(target) => In::Link(target),
+                Value::Typed(typed) => In::Typed(typed),
                 Value::Large(_) | Value::Obj(_) => return None,
             },
             Held::Large(LargeKind::Str { no_newline }, bytes) => In::Str {
@@ -51,6 +53,8 @@ impl Held {
             },
             Held::Large(LargeKind::Bytes, bytes) => In::Bytes(bytes),
             Held::Large(LargeKind::Link, target) => In::Link(target),
+            // `scalar` makes a value of it.
+            Held::Large(LargeKind::Typed { .. }, _) => return None,
             Held::Large(LargeKind::Int { negative }, magnitude) => In::BigInt {
                 negative: *negative,
                 magnitude,
@@ -68,6 +72,7 @@ impl Held {
             In::Float(x) => Key::Float(x),
             In::Str { bytes, .. } => Key::Str(bytes),
             In::Bytes(bytes) => Key::Bytes(bytes),
+            In::Typed(typed) => Key::Typed(typed),
             In::Link(_) | In::Obj(_) => return None,
         })
     }
@@ -102,8 +107,19 @@ impl Salvage<'_, '_> {
                     bytes.extend_from_slice(piece);
                     true
                 })?;
-                if matches!(large.kind, LargeKind::Str { .. }) && !scalar::is_text(&bytes) {
+                if matches!(
+                    large.kind,
+                    LargeKind::Str { .. } | LargeKind::Typed { text: true }
+                ) && !scalar::is_text(&bytes)
+                {
                     return Err(Error::corrupt("a str that is not valid text", large.addr));
+                }
+                if let LargeKind::Typed { text } = large.kind {
+                    return Ok(Held::Value(Value::Typed(Box::new(Typed {
+                        name: scalar::large_name(p, large.addr)?,
+                        payload: bytes,
+                        text,
+                    }))));
                 }
                 Ok(Held::Large(large.kind, bytes))
             }

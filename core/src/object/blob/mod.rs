@@ -15,25 +15,28 @@
 //!
 //! | OFFSET | SIZE | FIELD |
 //! | --- | --- | --- |
-//! | 0 | 1 | kind: 0x11 str, 0x12 bytes, 0x13 int, 0x14 int below zero (little-endian magnitude), 0x15 link |
-//! | 1 | 1 | flags: `NO_NEWLINE` (str only) |
-//! | 2 | 6 | 0 |
+//! | 0 | 1 | kind: 0x11 str, 0x12 bytes, 0x13 int, 0x14 int below zero (little-endian magnitude), 0x15 link, 0x16
+//! typed value |
+//! | 1 | 1 | flags: `NO_NEWLINE` (str only), `TEXT` (typed values only) |
+//! | 2 | 1 | length of the type's name (typed values only; else 0) |
+//! | 3 | 5 | 0 |
 //! | 8 | 8 | length in bytes |
 //! | 16 | 8 | id |
 //! | 24 | 8 | top: address of the topmost node, or of the only leaf |
 //! | 32 | 8 | `LINK`: link of a list of blobs that are freed in steps; else 0 |
+//! | 40 | n | the name of the type of a typed value |
 
 pub mod edit;
 
 use super::value::{LINK_MAX, Large, LargeKind};
-use super::word::NO_NEWLINE;
+use super::word::{NO_NEWLINE, TEXT};
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::{Addr, ObjectId};
 use crate::page::access::{Pages, PagesMut};
 use crate::page::superblock as sb;
 
-/// Bytes of the root segment.
+/// Bytes of the root segment, without the name of a type.
 pub const ROOT_SIZE: usize = 40;
 /// Offset in the root of a word for the owner's use while the blob waits to be freed.
 pub const LINK: u64 = 32;
@@ -65,6 +68,7 @@ fn kind_bytes(kind: LargeKind) -> [u8; 2] {
         LargeKind::Int { negative: false } => [0x13, 0],
         LargeKind::Int { negative: true } => [0x14, 0],
         LargeKind::Link => [0x15, 0],
+        LargeKind::Typed { text } => [0x16, if text { TEXT } else { 0 }],
     }
 }
 
@@ -89,6 +93,8 @@ struct Root {
     top: Addr,
     leaves: u64,
     height: usize,
+    /// Length of the type's name behind the root.
+    name_len: usize,
 }
 
 impl Root {
@@ -102,6 +108,9 @@ impl Root {
             0x13 => LargeKind::Int { negative: false },
             0x14 => LargeKind::Int { negative: true },
             0x15 => LargeKind::Link,
+            0x16 => LargeKind::Typed {
+                text: b[1] & TEXT != 0,
+            },
             _ => return Err(Error::corrupt("a large value of unknown kind", addr)),
         };
         let len = p.u64_at(addr + LEN)?;
@@ -112,6 +121,10 @@ impl Root {
         let height = height_of(leaves).filter(|_| leaves <= p.u64_at(sb::NEXT_PAGE).unwrap_or(0));
         let Some(height) = height else {
             return Err(Error::corrupt("a large value longer than the store", addr));
+        };
+        let name_len = match kind {
+            LargeKind::Typed { .. } => usize::from(b[2]),
+            _ => 0,
         };
         let large = Large {
             addr,
@@ -124,6 +137,7 @@ impl Root {
             top: Addr(p.u64_at(addr + TOP)?),
             leaves,
             height,
+            name_len,
         })
     }
 
@@ -170,6 +184,11 @@ impl Cursor {
 /// Store `bytes`. Return the address of the root. Yields to readers between pieces: call this before the
 /// operation changes anything that readers can reach.
 pub fn create<W: PagesMut>(w: &mut W, kind: LargeKind, bytes: &[u8]) -> Result<Addr> {
+    create_named(w, kind, b"", bytes)
+}
+
+/// Like `create`, with the name of the type of a typed value: at most 255 bytes.
+pub fn create_named<W: PagesMut>(w: &mut W, kind: LargeKind, name: &[u8], bytes: &[u8]) -> Result<Addr> {
     let Some(height) = height_of(leaves_of(bytes.len() as u64)) else {
         return Err(Error::invalid("a value beyond the 48-bit address space"));
     };
@@ -199,10 +218,12 @@ pub fn create<W: PagesMut>(w: &mut W, kind: LargeKind, bytes: &[u8]) -> Result<A
             w.yield_to_readers()?;
         }
     }
-    let root = heap::alloc(w, ROOT_SIZE)?;
-    let b = w.init(root, ROOT_SIZE)?;
+    let root = heap::alloc(w, ROOT_SIZE + name.len())?;
+    let b = w.init(root, ROOT_SIZE + name.len())?;
     b.fill(0);
     b[..2].copy_from_slice(&kind_bytes(kind));
+    b[2] = name.len() as u8;
+    b[ROOT_SIZE..].copy_from_slice(name);
     b[8..16].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
     b[16..24].copy_from_slice(&id.0.to_le_bytes());
     b[24..32].copy_from_slice(&top.0.to_le_bytes());
@@ -219,6 +240,12 @@ fn fill<W: PagesMut>(w: &mut W, content: &[u8]) -> Result<Addr> {
 /// Return the handle of the blob whose root is at `addr`.
 pub fn large<P: Pages>(p: &P, addr: Addr) -> Result<Large> {
     Ok(Root::read(p, addr)?.large)
+}
+
+/// Return the bytes of the name of a typed value's type, unchecked; empty for other kinds.
+pub fn name<P: Pages>(p: &P, addr: Addr) -> Result<&[u8]> {
+    let len = Root::read(p, addr)?.name_len;
+    p.bytes(addr + ROOT_SIZE as u64, len)
 }
 
 /// Read from `offset` on. Return the number of bytes read, less than the length of `buf` only at the end.
@@ -290,7 +317,7 @@ pub fn equals<P: Pages>(p: &P, addr: Addr, bytes: &[u8]) -> Result<bool> {
 /// the walk by the number of segments.
 pub fn segments<P: Pages>(p: &P, addr: Addr, f: &mut dyn FnMut(Addr, usize) -> Result<()>) -> Result<()> {
     let root = Root::read(p, addr)?;
-    f(addr, ROOT_SIZE)?;
+    f(addr, ROOT_SIZE + root.name_len)?;
     let mut cursor = Cursor::new(&root);
     for level in (0..=root.height).rev() {
         for index in 0..pieces_of(root.leaves, level) {

@@ -14,14 +14,16 @@
 //! | the same below 0 | 0x27D4EB2F165667C5 | the same |
 //! | other float (fractions, infinities, NaN) | 0x85EBCA77C2B2AE63 | the 8 bytes of its bits, little-endian |
 //! | None | 0xFF51AFD7ED558CCD | none |
+//! | tuple | 0xC4CEB9FE1A85EC53 | what equal tuples have in common (`literal::canonical`) |
+//! | value of another type | 0x94D049BB133111EB | the name of the type, 0, the content |
 //!
 //! Equality is Python's, with one difference: a NaN equals a NaN of the same bits. A str never equals bytes,
 //! and a number never equals a str.
 
-use super::blob;
-use super::scalar::{self, ScalarKind};
-use super::value::{In, Key, LargeKind, Small};
+use super::scalar::{self, ScalarKind, ScalarView};
+use super::value::{In, Key, LargeKind, Small, Value};
 use super::word::{Tag, Word};
+use super::{blob, literal};
 use crate::error::{Error, Result};
 use crate::ids::Addr;
 use crate::page::access::{Pages, PagesMut};
@@ -37,6 +39,8 @@ const BIG: u64 = 0x1656_67B1_9E37_79F9;
 const BIG_NEGATIVE: u64 = 0x27D4_EB2F_1656_67C5;
 const FLOAT: u64 = 0x85EB_CA77_C2B2_AE63;
 const NONE: u64 = 0xFF51_AFD7_ED55_8CCD;
+const TUPLE: u64 = 0xC4CE_B9FE_1A85_EC53;
+const TYPED: u64 = 0x94D0_49BB_1331_11EB;
 
 /// Bytes of the longest integral double's magnitude.
 const DOUBLE: usize = 128;
@@ -134,7 +138,25 @@ pub fn hash(seed: u64, key: &Key<'_>) -> u64 {
         Key::Float(x) => num_float(x, &mut [0; DOUBLE]).hash(seed),
         Key::BigInt { negative, magnitude } => num_int(negative, magnitude).hash(seed),
         Key::None => xxh3_64_with_seed(&[], seed ^ NONE),
+        Key::Typed(typed) => hash_typed(seed, typed.name.as_bytes(), &typed.payload),
     }
+}
+
+/// Return the hash of a typed value. A tuple whose text is not one is a value like any other.
+#[cold]
+fn hash_typed(seed: u64, name: &[u8], content: &[u8]) -> u64 {
+    match (name == b"tuple").then(|| literal::canonical(content)).flatten() {
+        Some(canonical) => xxh3_64_with_seed(&canonical, seed ^ TUPLE),
+        None => xxh3_64_with_seed(&[name, b"\0", content].concat(), seed ^ TYPED),
+    }
+}
+
+/// Return whether two typed values of one type are equal.
+#[cold]
+fn eq_typed(name: &[u8], a: &[u8], b: &[u8]) -> bool {
+    a == b
+        || name == b"tuple"
+            && literal::canonical(a).is_some_and(|canonical| literal::canonical(b) == Some(canonical))
 }
 
 /// Return the hash of a stored key.
@@ -157,6 +179,10 @@ pub fn hash_word<P: Pages>(p: &P, word: Word) -> Result<u64> {
                 ScalarKind::IntNegative => num_int(true, view.bytes).hash(seed),
                 ScalarKind::Float => segment_float(view.bytes, word.addr())?.hash(seed),
                 ScalarKind::Link => return Err(not_a_key(word)),
+                ScalarKind::Typed => {
+                    let (name, content) = view.typed(word.addr())?;
+                    hash_typed(seed, name, content)
+                }
             }),
             None => hash_blob(p, word.addr(), seed),
         },
@@ -170,6 +196,10 @@ fn hash_blob<P: Pages>(p: &P, at: Addr, seed: u64) -> Result<u64> {
         LargeKind::Str { .. } => 0,
         LargeKind::Bytes => BYTES,
         LargeKind::Int { negative } => big(negative),
+        LargeKind::Typed { .. } => match scalar::decode(p, Word::scalar(at))? {
+            Value::Typed(typed) => return Ok(hash_typed(seed, typed.name.as_bytes(), &typed.payload)),
+            _ => return Err(not_a_key(Word::scalar(at))),
+        },
         LargeKind::Link => return Err(not_a_key(Word::scalar(at))),
     };
     let mut state = xxhash_rust::xxh3::Xxh3::with_seed(seed ^ salt);
@@ -229,6 +259,30 @@ pub fn eq<P: Pages>(p: &P, word: Word, key: &Key<'_>) -> Result<bool> {
         },
         Key::Float(x) => eq_num(p, word, num_float(x, &mut [0; DOUBLE])),
         Key::BigInt { negative, magnitude } => eq_num(p, word, num_int(negative, magnitude)),
+        Key::Typed(typed) => {
+            if word.is_float() || word.tag() != Tag::Scalar {
+                return Ok(false);
+            }
+            let same = |name: &[u8], content: &[u8]| {
+                name == typed.name.as_bytes() && eq_typed(name, content, &typed.payload)
+            };
+            match scalar::short_view(p, word)? {
+                Some(
+                    view @ ScalarView {
+                        kind: ScalarKind::Typed,
+                        ..
+                    },
+                ) => {
+                    let (name, content) = view.typed(word.addr())?;
+                    Ok(same(name, content))
+                }
+                Some(_) => Ok(false),
+                None => match scalar::decode(p, word)? {
+                    Value::Typed(there) => Ok(same(there.name.as_bytes(), &there.payload)),
+                    _ => Ok(false),
+                },
+            }
+        }
     }
 }
 
@@ -243,7 +297,7 @@ fn eq_bytes<P: Pages>(p: &P, word: Word, bytes: &[u8], kind: ScalarKind) -> Resu
             let same_kind = match blob::large(p, word.addr())?.kind {
                 LargeKind::Str { .. } => kind == ScalarKind::Str,
                 LargeKind::Bytes => kind == ScalarKind::Bytes,
-                LargeKind::Int { .. } | LargeKind::Link => false,
+                LargeKind::Int { .. } | LargeKind::Link | LargeKind::Typed { .. } => false,
             };
             Ok(same_kind && blob::equals(p, word.addr(), bytes)?)
         }
@@ -262,7 +316,7 @@ fn eq_num<P: Pages>(p: &P, word: Word, key: Num<'_>) -> Result<bool> {
             ScalarKind::IntPositive => num_int(false, view.bytes).same(key),
             ScalarKind::IntNegative => num_int(true, view.bytes).same(key),
             ScalarKind::Float => segment_float(view.bytes, word.addr())?.same(key),
-            ScalarKind::Str | ScalarKind::Bytes | ScalarKind::Link => false,
+            ScalarKind::Str | ScalarKind::Bytes | ScalarKind::Link | ScalarKind::Typed => false,
         }),
         None => match (blob::large(p, word.addr())?.kind, key) {
             (
@@ -290,6 +344,7 @@ pub fn encode<W: PagesMut>(w: &mut W, key: &Key<'_>) -> Result<Word> {
             no_newline: false,
         },
         Key::Bytes(bytes) => In::Bytes(bytes),
+        Key::Typed(typed) => In::Typed(typed),
     };
     scalar::encode(w, &value)
 }

@@ -35,7 +35,7 @@ pub use moves::exchange::exchange;
 pub use moves::rename::rename;
 pub use read::{
     Class, HandleInfo, class, class_is, class_name, contains, get, home, is_home, item, item_word, items,
-    kind, large_read, len, mtime, next, open_handle, prev, refs, size, word,
+    kind, large_name, large_read, len, mtime, next, open_handle, prev, refs, size, word,
 };
 pub use referrers::{references, referrers};
 pub use waiting::{drop_waiting, list_of_waiting, make_waiting, reordered, spliced, waiting};

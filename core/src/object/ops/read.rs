@@ -266,6 +266,12 @@ pub fn size<P: Pages>(p: &P, obj: Obj, step: &Step) -> Result<Option<u64>> {
     }
 }
 
+/// See `Reader::large_name`.
+pub fn large_name<P: Pages>(p: &P, large: &Large) -> Result<Box<str>> {
+    blob::large_read(p, large, 0, &mut [])?;
+    scalar::large_name(p, large.addr)
+}
+
 /// See `Reader::large_read`.
 pub fn large_read<P: Pages>(p: &P, large: &Large, offset: u64, buf: &mut [u8]) -> Result<usize> {
     blob::large_read(p, large, offset, buf)

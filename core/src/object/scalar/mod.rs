@@ -6,67 +6,41 @@
 //!    and its magnitude has no trailing zero bytes; only content longer than `SHORT_MAX` is a blob.
 //! 2. A str is generalized UTF-8: UTF-8 with any surrogate (U+D800 to U+DFFF), paired or not, as its three
 //!    bytes. It is checked when it is stored and, if the whole is copied, when it is read.
-//! 3. The target of a link has 1 to `LINK_MAX` bytes without NUL, and is never in the word. A link is never a key.
+//! 3. The name of a typed value's type is UTF-8 of 1 to `TYPE_NAME_MAX` bytes; a content that is text is as a str.
+//!    A typed value is never in the word.
+//! 4. The target of a link has 1 to `LINK_MAX` bytes without NUL, and is never in the word. A link is never a key.
 //!
 //! | OFFSET | SIZE | FIELD |
 //! | --- | --- | --- |
 //! | 0 | 1 | kind (`ScalarKind`; 0x1X: the root of a blob, another format) |
-//! | 1 | 1 | flags: `NO_NEWLINE`, `ASCII` (str only) |
-//! | 2 | 2 | 0 |
+//! | 1 | 1 | flags: `NO_NEWLINE`, `ASCII` (str only); `TEXT` (typed values only) |
+//! | 2 | 1 | length of the type's name (typed values only; else 0) |
+//! | 3 | 1 | 0 |
 //! | 4 | 4 | length in bytes |
-//! | 8 | length | the text, the bytes, the int's little-endian magnitude, the float's bits, the link's target |
+//! | 8 | length | the text, the bytes, the int's little-endian magnitude, the float's bits, the link's target; the name of the type and
+//! the content |
 
 use super::value::{COPY_MAX, In, LINK_MAX, LargeKind, Small, Value};
-use super::word::{INLINE_MAX, NO_NEWLINE, Tag, Word};
+use super::word::{INLINE_MAX, NO_NEWLINE, TEXT, Tag, Word};
 use super::{blob, header};
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::Addr;
 use crate::page::access::{Pages, PagesMut};
 
-/// Flag of a str with only ASCII characters.
-pub const ASCII: u8 = 1;
-/// The longest content of a single segment.
-pub const SHORT_MAX: usize = heap::MAX_SEGMENT - HEADER;
+mod segment;
+mod text;
+mod typed;
 
-/// Message for bytes that cannot become a str.
-pub const NOT_TEXT: &str = "a str that is not UTF-8 (nor surrogates as three bytes each)";
+pub use segment::{ASCII, SHORT_MAX, ScalarKind, ScalarView};
+use segment::{HEADER, segment, view_at};
+use text::{CHECKED, check_text, unfinished};
+pub use text::{NOT_TEXT, is_text};
+pub use typed::large_name;
+use typed::{encode_typed, typed};
 
 /// Message for bytes that cannot be the target of a link.
 pub const NOT_TARGET: &str = "the target of a link must have 1 to 4095 bytes and no NUL";
-
-const HEADER: usize = 8;
-/// Bytes of text checked at a time, with a call of `yield_to_readers` after each part.
-const CHECKED: usize = 256 * 1024;
-
-/// The kind of a scalar segment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum ScalarKind {
-    /// A str.
-    Str = 1,
-    /// Bytes.
-    Bytes = 2,
-    /// An int of zero or more that does not fit the word.
-    IntPositive = 3,
-    /// An int below zero that does not fit the word.
-    IntNegative = 4,
-    /// The bits of a float that does not fit the word: a negative quiet NaN.
-    Float = 5,
-    /// The target of a symbolic link (since version 4).
-    Link = 6,
-}
-
-/// A scalar segment, borrowed.
-#[derive(Clone, Copy, Debug)]
-pub struct ScalarView<'a> {
-    /// Its kind.
-    pub kind: ScalarKind,
-    /// `NO_NEWLINE`, `ASCII`.
-    pub flags: u8,
-    /// The content.
-    pub bytes: &'a [u8],
-}
 
 /// Return the word of a value, writing its segments to newly allocated memory. Long values yield to readers,
 /// so call this before the operation changes anything that readers can reach. Containers are words already:
@@ -119,6 +93,7 @@ pub fn encode<W: PagesMut>(w: &mut W, value: &In<'_>) -> Result<Word> {
         In::Link(target) if !is_target(target) => Err(Error::invalid(NOT_TARGET)),
         In::Link(target) if target.len() <= SHORT_MAX => segment(w, ScalarKind::Link, 0, target),
         In::Link(target) => Ok(Word::scalar(blob::create(w, LargeKind::Link, target)?)),
+        In::Typed(typed) => encode_typed(w, typed),
         In::Obj(_) => Err(Error::invalid("a container is not a scalar")),
     }
 }
@@ -137,16 +112,6 @@ fn encode_magnitude<W: PagesMut>(w: &mut W, negative: bool, magnitude: &[u8]) ->
         LargeKind::Int { negative },
         magnitude,
     )?))
-}
-
-fn segment<W: PagesMut>(w: &mut W, kind: ScalarKind, flags: u8, content: &[u8]) -> Result<Word> {
-    let addr = heap::alloc(w, HEADER + content.len())?;
-    let b = w.init(addr, HEADER + content.len())?;
-    let (head, rest) = b.split_at_mut(HEADER);
-    head[..4].copy_from_slice(&[kind as u8, flags, 0, 0]);
-    head[4..].copy_from_slice(&(content.len() as u32).to_le_bytes());
-    rest.copy_from_slice(content);
-    Ok(Word::scalar(addr))
 }
 
 /// Return the value of a word that is not empty. More than `COPY_MAX` bytes are returned as `Value::Large`.
@@ -205,6 +170,10 @@ fn decode_segment<P: Pages>(p: &P, addr: Addr) -> Result<Value> {
         },
         ScalarKind::Link if is_target(view.bytes) => Ok(Value::Link(Small::from_slice(view.bytes))),
         ScalarKind::Link => Err(Error::corrupt("a link whose target cannot be a path", addr)),
+        ScalarKind::Typed => {
+            let (name, content) = view.typed(addr)?;
+            typed(name, content.to_vec(), view.flags & TEXT != 0, addr)
+        }
     }
 }
 
@@ -219,6 +188,9 @@ fn decode_blob<P: Pages>(p: &P, addr: Addr) -> Result<Value> {
     if large.len > COPY_MAX as u64 {
         return Ok(Value::Large(large));
     }
+    if let LargeKind::Typed { text } = large.kind {
+        return typed(blob::name(p, addr)?, content(p, addr, large.len)?, text, addr);
+    }
     let mut bytes = Small::with_capacity(large.len as usize);
     blob::for_each(p, addr, |piece| {
         bytes.extend_from_slice(piece);
@@ -230,8 +202,20 @@ fn decode_blob<P: Pages>(p: &P, addr: Addr) -> Result<Value> {
         LargeKind::Bytes => Ok(Value::Bytes(bytes)),
         LargeKind::Int { negative } => Ok(int(negative, &bytes)),
         LargeKind::Link if is_target(&bytes) => Ok(Value::Link(bytes)),
-        LargeKind::Link => Err(Error::corrupt("a link whose target cannot be a path", addr)),
+        LargeKind::Link | LargeKind::Typed { .. } => {
+            Err(Error::corrupt("a link whose target cannot be a path", addr))
+        }
     }
+}
+
+/// Return the content of a blob of moderate length.
+pub(super) fn content<P: Pages>(p: &P, addr: Addr, len: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(len as usize);
+    blob::for_each(p, addr, |piece| {
+        bytes.extend_from_slice(piece);
+        true
+    })?;
+    Ok(bytes)
 }
 
 /// Free, at commit, the segments of a scalar's word. Does nothing for values in the word itself and for
@@ -337,13 +321,20 @@ pub fn verify<P: Pages>(p: &P, word: Word) -> Result<()> {
 /// Verify a blob. A piece may end inside a character: those bytes are checked together with the next piece.
 fn verify_blob<P: Pages>(p: &P, addr: Addr) -> Result<()> {
     let large = blob::large(p, addr)?;
-    if large.len <= SHORT_MAX as u64 {
+    let name = match large.kind {
+        LargeKind::Typed { .. } => large_name(p, addr)?.len() as u64,
+        _ => 0,
+    };
+    if large.len + name <= SHORT_MAX as u64 {
         return Err(Error::corrupt("a large value that is not large", addr));
     }
     if large.kind == LargeKind::Link {
         return decode_blob(p, addr).map(|_| ());
     }
-    let text = matches!(large.kind, LargeKind::Str { .. });
+    let text = matches!(
+        large.kind,
+        LargeKind::Str { .. } | LargeKind::Typed { text: true }
+    );
     let (mut good, mut cut) = (true, Vec::new());
     blob::for_each(p, addr, |piece| {
         if text {
@@ -359,46 +350,6 @@ fn verify_blob<P: Pages>(p: &P, addr: Addr) -> Result<()> {
     } else {
         Err(Error::corrupt("a str that is not valid text", addr))
     }
-}
-
-/// Return the number of bytes at the end that may be the beginning of a character.
-fn unfinished(bytes: &[u8]) -> usize {
-    let last = bytes.iter().rev().take(3).position(|&b| b >= 0xC0);
-    match last.map(|i| (i + 1, bytes[bytes.len() - i - 1])) {
-        Some((n, lead)) => {
-            let whole = if lead >= 0xF0 {
-                4
-            } else if lead >= 0xE0 {
-                3
-            } else {
-                2
-            };
-            if n < whole { n } else { 0 }
-        }
-        None => 0,
-    }
-}
-
-/// Return the segment at `addr`; None if it is the root of a blob.
-#[inline]
-fn view_at<P: Pages>(p: &P, addr: Addr) -> Result<Option<ScalarView<'_>>> {
-    let head = p.u64_at(addr)?;
-    let kind = match head as u8 {
-        1 => ScalarKind::Str,
-        2 => ScalarKind::Bytes,
-        3 => ScalarKind::IntPositive,
-        4 => ScalarKind::IntNegative,
-        5 => ScalarKind::Float,
-        6 => ScalarKind::Link,
-        kind if blob::is_root(kind) => return Ok(None),
-        _ => return Err(Error::corrupt("a scalar of unknown kind", addr)),
-    };
-    let bytes = p.bytes(addr + HEADER as u64, (head >> 32) as usize)?;
-    Ok(Some(ScalarView {
-        kind,
-        flags: (head >> 8) as u8,
-        bytes,
-    }))
 }
 
 fn text(bytes: &[u8], flags: u8, addr: Addr) -> Result<Value> {
@@ -435,51 +386,6 @@ fn small_int(negative: bool, magnitude: &[u8]) -> Option<i64> {
     b.get_mut(..magnitude.len())?.copy_from_slice(magnitude);
     let n = i128::from(u64::from_le_bytes(b));
     i64::try_from(if negative { -n } else { n }).ok()
-}
-
-/// Return whether the bytes are generalized UTF-8: surrogates as three bytes each, paired or not.
-#[must_use]
-pub fn is_text(bytes: &[u8]) -> bool {
-    if bytes.is_ascii() {
-        return true;
-    }
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        match text_prefix(rest) {
-            Some(n) => rest = &rest[n..],
-            None => return false,
-        }
-    }
-    true
-}
-
-fn check_text<W: PagesMut>(w: &mut W, bytes: &[u8]) -> Result<()> {
-    let (mut at, mut next_yield) = (0, CHECKED / 2);
-    while at < bytes.len() {
-        let Some(n) = text_prefix(&bytes[at..]) else {
-            return Err(Error::invalid(NOT_TEXT));
-        };
-        at += n;
-        if at >= next_yield {
-            next_yield = at + CHECKED / 2;
-            w.yield_to_readers()?;
-        }
-    }
-    Ok(())
-}
-
-/// Return the length (not 0) of the text at the beginning; None if the bytes do not begin with text.
-fn text_prefix(bytes: &[u8]) -> Option<usize> {
-    let part = &bytes[..bytes.len().min(CHECKED)];
-    let Err(e) = std::str::from_utf8(part) else {
-        return Some(part.len());
-    };
-    let n = e.valid_up_to();
-    match bytes[n..] {
-        [0xED, 0xA0..=0xBF, 0x80..=0xBF, ..] => Some(n + 3),
-        // The end of the part cuts a character.
-        _ => (n > 0 && e.error_len().is_none() && part.len() < bytes.len()).then_some(n),
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::heap::testing::HeapMem;
 use crate::ids::PageNo;
+use crate::object::value::{TYPE_NAME_MAX, Typed};
 use proptest::prelude::*;
 
 /// Return the expected result of `decode` for a value.
@@ -19,6 +20,7 @@ fn expected(value: &In<'_>) -> Value {
         },
         In::Bytes(b) => Value::Bytes(Small::from_slice(b)),
         In::Link(b) => Value::Link(Small::from_slice(b)),
+        In::Typed(t) => Value::Typed(Box::new(t.clone())),
         In::Obj(o) => Value::Obj(o),
     }
 }
@@ -59,6 +61,10 @@ fn round_trip(w: &mut HeapMem, value: &In<'_>) {
                 assert!(n == *no_newline && *bytes == buf);
             }
             (LargeKind::Bytes, In::Bytes(bytes)) => assert!(*bytes == buf),
+            (LargeKind::Typed { text }, In::Typed(t)) => {
+                assert!(text == t.text && t.payload == buf);
+                assert_eq!(large_name(w, large.addr).unwrap(), t.name);
+            }
             other => panic!("{other:?}"),
         }
     } else {
@@ -375,5 +381,103 @@ proptest! {
             let _ = free(&mut w, word);
         }
         let _ = heap::apply_frees(&mut w);
+    }
+}
+
+fn typed_of(name: &str, payload: &[u8], text: bool) -> Typed {
+    Typed {
+        name: name.into(),
+        payload: payload.to_vec(),
+        text,
+    }
+}
+
+#[test]
+fn typed_values_round_trip_in_every_size() {
+    let mut w = HeapMem::new();
+    let long = "n".repeat(TYPE_NAME_MAX);
+    for name in ["date", "é", &long] {
+        for len in [
+            0,
+            1,
+            5,
+            SHORT_MAX - 256,
+            SHORT_MAX - 4,
+            SHORT_MAX,
+            SHORT_MAX + 1,
+            COPY_MAX,
+            COPY_MAX + 1,
+        ] {
+            for text in [false, true] {
+                round_trip(&mut w, &In::Typed(&typed_of(name, &vec![b'x'; len], text)));
+            }
+        }
+    }
+    round_trip(&mut w, &In::Typed(&typed_of("t", &[0xFF, 0], false)));
+    round_trip(&mut w, &In::Typed(&typed_of("t", b"\xed\xa0\x80", true)));
+}
+
+#[test]
+fn typed_values_with_wrong_parts_are_refused() {
+    let mut w = HeapMem::new();
+    for wrong in [
+        typed_of("", b"x", true),
+        typed_of(&"n".repeat(TYPE_NAME_MAX + 1), b"x", true),
+        typed_of("t", b"\xff", true),
+        typed_of("t", &[b"x".repeat(70_000), b"\xff".to_vec()].concat(), true),
+    ] {
+        let refused = encode(&mut w, &In::Typed(&wrong));
+        assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
+    }
+    w.commit().unwrap();
+    assert_eq!(live(&w), 0);
+}
+
+#[test]
+fn damaged_typed_values_are_errors() {
+    let mut w = HeapMem::new();
+    // (offset, new byte): no name, a name longer than the value, a name that is not UTF-8, content that is not text.
+    for change in [(2, 0), (2, 200), (8, 0xFF), (12, 0xFF)] {
+        for len in [20, 10_000] {
+            let word = encode(&mut w, &In::Typed(&typed_of("date", &vec![b'x'; len], true))).unwrap();
+            w.commit().unwrap();
+            let blob = as_blob(&w, word).unwrap().is_some();
+            let offset = match change.0 {
+                8 if blob => blob::ROOT_SIZE,
+                12 if blob => continue,
+                offset => offset,
+            };
+            if change == (2, 200) && blob {
+                // A root that is no longer than its segment.
+                continue;
+            }
+            let addr = word.as_scalar().unwrap();
+            w.set_bytes(addr + offset as u64, &[change.1]).unwrap();
+            for read in [decode(&w, word).map(drop), verify(&w, word)] {
+                assert!(
+                    matches!(read, Err(Error::Corrupt { .. })),
+                    "{change:?} {len} {read:?}"
+                );
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn typed_values_survive(
+        name in "[ -~é]{1,60}",
+        payload in proptest::collection::vec(any::<u8>(), 0..6000),
+        text: bool,
+    ) {
+        let mut w = HeapMem::new();
+        let value = typed_of(&name, &payload, text);
+        if !text || is_text(&payload) {
+            round_trip(&mut w, &In::Typed(&value));
+        } else {
+            prop_assert!(encode(&mut w, &In::Typed(&value)).is_err());
+        }
     }
 }

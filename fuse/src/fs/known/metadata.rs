@@ -240,7 +240,7 @@ impl Metadata {
         self.moved
             .get(mark)
             .filter(|(_, when)| when.elapsed() < MOVED)
-            .map(|(ty, _)| *ty)
+            .map(|(ty, _)| ty.clone())
     }
 
     /// The same, for the entry that is made in its place: later ones do not get that type.

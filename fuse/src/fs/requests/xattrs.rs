@@ -2,7 +2,7 @@
 //!
 //! | attribute | of | value |
 //! | --- | --- | --- |
-//! | `user.persist.type` | everything | `none bool int float str bytes dict list object` |
+//! | `user.persist.type` | everything | `none bool int float str bytes dict list object`, `date` and the like (`text::typed`) |
 //! | `user.persist.class` | directories of objects | `module:qualname`; empty for a generic object |
 //! | `user.persist.key` | entries with a long name | the whole key: `s:text`, `i:5`, `b:00ff` |
 //! | other `user.` | files and directories | any bytes, kept in the record of the entry (`text::record`) |
@@ -27,6 +27,7 @@ use crate::fs::tree::shape::Shape;
 use crate::fs::tree::values::owned_key;
 use persist_core::store::door::builtin_kind;
 use persist_core::store::{Kind, Obj, Reader, Step, Value, Writer};
+use std::borrow::Cow;
 
 const TYPE: &[u8] = b"user.persist.type";
 const CLASS: &[u8] = b"user.persist.class";
@@ -104,15 +105,18 @@ impl Fs {
         self.read(ctx, |r| Shape::of(r, obj))
     }
 
-    fn type_name(&self, ctx: &Ctx, place: &Place) -> FsResult<String> {
+    fn type_name(&self, ctx: &Ctx, place: &Place) -> FsResult<Cow<'static, str>> {
         match place {
-            Place::Dir(obj) => Ok(self.shape(ctx, *obj)?.name().to_owned()),
+            Place::Dir(obj) => Ok(Cow::Owned(self.shape(ctx, *obj)?.name().to_owned())),
             Place::File(spot) => {
-                let want =
-                    Mark::of(place).and_then(|m| lock(&self.metadata).get(&m).and_then(|memo| memo.want));
-                let value = self.read(ctx, |r| self.value_at(r, spot))?;
-                match want.or(value.as_ref().and_then(Ty::of)) {
-                    Some(ty) => Ok(ty.name().to_owned()),
+                let want = Mark::of(place)
+                    .and_then(|m| lock(&self.metadata).get(&m).and_then(|memo| memo.want.clone()));
+                let there = self.read(ctx, |r| match self.value_at(r, spot)? {
+                    Some(value) => self.type_of(r, &value),
+                    None => Ok(None),
+                })?;
+                match want.or(there) {
+                    Some(ty) => Ok(ty.name()),
                     None => errno(libc::ESTALE),
                 }
             }
@@ -160,7 +164,7 @@ impl Fs {
         match (name, &place) {
             (TYPE, Place::Dir(obj)) => self.set_kind(ctx, *obj, value),
             (TYPE, Place::File(_)) => match Ty::named(value) {
-                Some(ty) => self.set_type(ctx, ino, &place, ty),
+                Some(ty) => self.set_type(ctx, ino, &place, &ty),
                 None => errno(libc::EINVAL),
             },
             (CLASS, Place::Dir(obj)) => {
@@ -223,14 +227,14 @@ impl Fs {
     }
 
     /// Set the type of a file.
-    fn set_type(&self, ctx: &Ctx, ino: u64, place: &Place, ty: Ty) -> FsResult<()> {
+    fn set_type(&self, ctx: &Ctx, ino: u64, place: &Place, ty: &Ty) -> FsResult<()> {
         for handle in self.open_files.of_inode(ino) {
             let mut state = handle.state(ctx)?;
             let empty = state.data.as_ref().is_none_or(|d| d.is_empty());
             if state.draft.is_some() {
                 self.commit(ctx, &handle, &mut state, None)?;
             } else if state.dirty && !empty {
-                self.commit(ctx, &handle, &mut state, Some(ty))?;
+                self.commit(ctx, &handle, &mut state, Some(ty.clone()))?;
             }
             state.created = false;
             state.hint = None;
@@ -242,10 +246,10 @@ impl Fs {
                     let Some(old) = self.value_at(w, spot)? else {
                         return errno(libc::ESTALE);
                     };
-                    let Some(old_ty) = Ty::of(&old) else {
+                    let Some(old_ty) = self.type_of(w, &old)? else {
                         return errno(libc::ESTALE);
                     };
-                    if old_ty == ty {
+                    if old_ty == *ty {
                         return Ok(false);
                     }
                     let bytes = self.whole(w, &old)?;
@@ -262,12 +266,12 @@ impl Fs {
                     let mut memory = lock(&self.metadata);
                     if waits || memory.get(&mark).is_some() {
                         let memo = memory.at(mark);
-                        memo.want = waits.then_some(ty);
+                        memo.want = waits.then(|| ty.clone());
                         memo.fresh = None;
                     }
                 }
                 for handle in self.open_files.of_inode(ino) {
-                    handle.state(ctx)?.ty = Some(ty);
+                    handle.state(ctx)?.ty = Some(ty.clone());
                 }
                 Ok(())
             }
@@ -463,7 +467,7 @@ enum Retyped<'a> {
     Unfit,
 }
 
-fn retyped<'a>(ty: Ty, bytes: &'a [u8], exact: bool) -> Retyped<'a> {
+fn retyped<'a>(ty: &Ty, bytes: &'a [u8], exact: bool) -> Retyped<'a> {
     match scalars::parse_as(ty, bytes, exact) {
         Some(scalar) => Retyped::Value(scalar),
         None if bytes.is_empty() => Retyped::Waits,

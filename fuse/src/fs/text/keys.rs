@@ -2,7 +2,7 @@
 
 use super::numbers::BigInt;
 use persist_core::store::door::Small;
-use persist_core::store::{Key, Value};
+use persist_core::store::{Key, Typed, Value};
 
 /// A dict key, owned.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -19,6 +19,7 @@ pub(crate) enum OwnedKey {
     /// UTF-8, lone surrogates as their three bytes.
     Str(Vec<u8>),
     Bytes(Vec<u8>),
+    Typed(Box<Typed>),
 }
 
 impl OwnedKey {
@@ -35,6 +36,7 @@ impl OwnedKey {
             OwnedKey::Float(bits) => Key::Float(f64::from_bits(*bits)),
             OwnedKey::Str(s) => Key::Str(s),
             OwnedKey::Bytes(b) => Key::Bytes(b),
+            OwnedKey::Typed(key) => Key::Typed(key),
         }
     }
 
@@ -54,6 +56,7 @@ impl OwnedKey {
                 no_newline: false,
             },
             OwnedKey::Bytes(b) => Value::Bytes(Small::from_slice(b)),
+            OwnedKey::Typed(key) => Value::Typed(key.clone()),
         }
     }
 
@@ -70,6 +73,7 @@ impl OwnedKey {
             Value::Float(f) => OwnedKey::Float(f.to_bits()),
             Value::Str { bytes, .. } => OwnedKey::Str(bytes.to_vec()),
             Value::Bytes(b) => OwnedKey::Bytes(b.to_vec()),
+            Value::Typed(key) => OwnedKey::Typed(key.clone()),
             Value::Large(_) | Value::Link(_) | Value::Obj(_) => return None,
         })
     }

@@ -10,6 +10,8 @@
 //! | `.`, `..`, `.persist`, `.persist.lock` | `%2E`, `%2E.`, `%2Epersist`, `%2Epersist.lock` |
 //! | text that would read as one of these escapes, or as one of the forms below | its `%` as `%25` |
 //! | int, float, None/True/False, bytes | `%i:5`, `%f:1.5`, `%c:None`, `%b:00ff` (hexadecimal) |
+//! | tuple, date, timedelta, uuid | `%t:tuple:(1, 'a')`, with `%`, `/` and NUL as `%25`, `%2F`, `%00` |
+//! | any other typed value, which no program stores as a key | `%T:` and its name, then hexadecimal digits |
 //! | a NaN other than Python's | `%f:nan:` and its bits |
 //! | bytes that are not UTF-8 (and could be a name) | themselves |
 //! | a name of more than 255 bytes | its beginning, `%~`, and half its SHA-256 |
@@ -21,7 +23,8 @@
 use super::hex::{hex, unhex};
 use super::keys::OwnedKey;
 use super::numbers::{float_text, int_text, parse_float, parse_int};
-use super::scalars::is_wtf8;
+use super::other_keys;
+use super::wtf8::is_wtf8;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 
@@ -149,6 +152,7 @@ fn full_name(key: &OwnedKey) -> Vec<u8> {
             }
         }
         OwnedKey::Str(s) => escape(s),
+        OwnedKey::Typed(key) => other_keys::name_of(key),
     }
 }
 
@@ -192,6 +196,7 @@ fn typed_key(form: &[u8]) -> Option<OwnedKey> {
             }
         },
         ("b", _) => OwnedKey::Bytes(unhex(body.as_bytes())?),
+        ("t" | "T", _) => other_keys::key_of(tag, body)?,
         _ => return None,
     })
 }

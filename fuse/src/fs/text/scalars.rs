@@ -6,6 +6,7 @@
 //! | bytes | exactly the value | anything |
 //! | int, float | Python's `repr` and a newline; ints beyond 4300 digits in hexadecimal | with surrounding blanks; `0x` too |
 //! | bool | `True` or `False` and a newline | also `true`, `false`, `1`, `0` |
+//! | other types | see `typed` | see `typed` |
 //! | None | `None` and a newline | None; anything else becomes a new value |
 //!
 //! With `exact` no newline is added or removed.
@@ -14,11 +15,14 @@
 //! 2. Reading a str or bytes file gives the same bytes that were written.
 
 use super::numbers::{float_text, int_text, parse_float, parse_int};
-use persist_core::store::{In, LargeKind, Value};
+use super::typed;
+use super::wtf8::is_wtf8;
+use persist_core::store::{In, LargeKind, Typed, Value};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// The type of a scalar; its names are those in the xattr `user.persist.type`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Ty {
     None,
     Bool,
@@ -26,19 +30,27 @@ pub(crate) enum Ty {
     Float,
     Str,
     Bytes,
+    /// Another type: its name, and whether the content is text.
+    Typed(Arc<str>, bool),
 }
 
 impl Ty {
     /// The name in the xattr.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
+    pub(crate) fn name(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Ty::None => "none",
             Ty::Bool => "bool",
             Ty::Int => "int",
             Ty::Float => "float",
             Ty::Str => "str",
             Ty::Bytes => "bytes",
-        }
+            Ty::Typed(name, text) => return Cow::Owned(typed::shown(name, *text)),
+        })
+    }
+
+    /// True for a type to which a content may not fit.
+    pub(crate) fn has_a_form(&self) -> bool {
+        matches!(self, Ty::Int | Ty::Float | Ty::Bool | Ty::Typed(..))
     }
 
     /// The type of that name.
@@ -46,9 +58,13 @@ impl Ty {
         [Ty::None, Ty::Bool, Ty::Int, Ty::Float, Ty::Str, Ty::Bytes]
             .into_iter()
             .find(|t| t.name().as_bytes() == name)
+            .or_else(|| {
+                let (name, text) = typed::named(name)?;
+                Some(Ty::Typed(name.into(), text))
+            })
     }
 
-    /// The type of a value; None for a container or a link.
+    /// The type of a value; None for a container or a link. That of a large typed value has no name: see `Fs::type_of`.
     pub(crate) fn of(value: &Value) -> Option<Ty> {
         Some(match value {
             Value::None => Ty::None,
@@ -61,8 +77,10 @@ impl Ty {
                 LargeKind::Str { .. } => Ty::Str,
                 LargeKind::Bytes => Ty::Bytes,
                 LargeKind::Int { .. } => Ty::Int,
+                LargeKind::Typed { text } => Ty::Typed("".into(), text),
                 LargeKind::Link => return None,
             },
+            Value::Typed(value) => Ty::Typed((*value.name).into(), value.text),
             Value::Link(_) | Value::Obj(_) => return None,
         })
     }
@@ -78,6 +96,7 @@ pub(crate) enum Scalar<'a> {
     Float(f64),
     Str { bytes: Cow<'a, [u8]>, no_newline: bool },
     Bytes(Cow<'a, [u8]>),
+    Typed(Box<Typed>),
 }
 
 impl Scalar<'_> {
@@ -97,6 +116,7 @@ impl Scalar<'_> {
                 no_newline: *no_newline,
             },
             Scalar::Bytes(b) => In::Bytes(b),
+            Scalar::Typed(value) => In::Typed(value),
         }
     }
 
@@ -109,6 +129,7 @@ impl Scalar<'_> {
             Scalar::Float(_) => Ty::Float,
             Scalar::Str { .. } => Ty::Str,
             Scalar::Bytes(_) => Ty::Bytes,
+            Scalar::Typed(value) => Ty::Typed((*value.name).into(), value.text),
         }
     }
 
@@ -125,6 +146,7 @@ impl Scalar<'_> {
                 no_newline,
             },
             Scalar::Bytes(b) => Scalar::Bytes(Cow::Owned(b.into_owned())),
+            Scalar::Typed(value) => Scalar::Typed(value),
         }
     }
 
@@ -146,6 +168,7 @@ impl Scalar<'_> {
                 out
             }
             Scalar::Bytes(b) => b.to_vec(),
+            Scalar::Typed(value) => typed::render(value, exact),
         }
     }
 
@@ -165,6 +188,7 @@ impl Scalar<'_> {
                 no_newline: *no_newline,
             },
             Value::Bytes(b) => Scalar::Bytes(Cow::Borrowed(b)),
+            Value::Typed(value) => Scalar::Typed(value.clone()),
             Value::Large(_) | Value::Link(_) | Value::Obj(_) => return None,
         })
     }
@@ -175,24 +199,6 @@ fn line(mut text: String, exact: bool) -> Vec<u8> {
         text.push('\n');
     }
     text.into_bytes()
-}
-
-/// True for UTF-8 that may also contain lone surrogates as their three bytes.
-pub(crate) fn is_wtf8(mut bytes: &[u8]) -> bool {
-    loop {
-        match std::str::from_utf8(bytes) {
-            Ok(_) => return true,
-            Err(e) => {
-                let rest = &bytes[e.valid_up_to()..];
-                let surrogate =
-                    rest.len() >= 3 && rest[0] == 0xED && rest[1] & 0xE0 == 0xA0 && rest[2] & 0xC0 == 0x80;
-                if !surrogate {
-                    return false;
-                }
-                bytes = &rest[3..];
-            }
-        }
-    }
 }
 
 /// The text without the surrounding blanks that Python ignores around numbers.
@@ -216,7 +222,7 @@ fn str_value(content: &[u8], exact: bool) -> Scalar<'_> {
 }
 
 /// Parse the content of a file as a value of that type; None if it does not fit.
-pub(crate) fn parse_as(ty: Ty, content: &[u8], exact: bool) -> Option<Scalar<'_>> {
+pub(crate) fn parse_as<'a>(ty: &Ty, content: &'a [u8], exact: bool) -> Option<Scalar<'a>> {
     Some(match ty {
         Ty::Str => {
             if !is_wtf8(content) {
@@ -225,6 +231,7 @@ pub(crate) fn parse_as(ty: Ty, content: &[u8], exact: bool) -> Option<Scalar<'_>
             str_value(content, exact)
         }
         Ty::Bytes => Scalar::Bytes(Cow::Borrowed(content)),
+        Ty::Typed(name, text) => Scalar::Typed(Box::new(typed::parse(name, *text, content, exact)?)),
         Ty::None => match trimmed(content)? {
             "None" => Scalar::None,
             _ => return None,
@@ -250,7 +257,7 @@ pub(crate) fn parse_as(ty: Ty, content: &[u8], exact: bool) -> Option<Scalar<'_>
 
 /// The value of a new file: the type `hint` if the content fits it, a JSON scalar if those are inferred, str if the
 /// content is UTF-8, otherwise bytes.
-pub(crate) fn parse_new<'a>(content: &'a [u8], hint: Option<Ty>, infer: bool, exact: bool) -> Scalar<'a> {
+pub(crate) fn parse_new<'a>(content: &'a [u8], hint: Option<&Ty>, infer: bool, exact: bool) -> Scalar<'a> {
     if let Some(scalar) = hint.and_then(|ty| parse_as(ty, content, exact)) {
         return scalar;
     }
@@ -266,11 +273,11 @@ pub(crate) fn parse_new<'a>(content: &'a [u8], hint: Option<Ty>, infer: bool, ex
 
 /// The content of a file whose value already has a type. Numbers and bools keep their type: None if the content does
 /// not fit. None accepts any new value, and a str becomes bytes if the content is not valid text.
-pub(crate) fn parse_over<'a>(old: Ty, content: &'a [u8], infer: bool, exact: bool) -> Option<Scalar<'a>> {
+pub(crate) fn parse_over<'a>(old: &Ty, content: &'a [u8], infer: bool, exact: bool) -> Option<Scalar<'a>> {
     match old {
-        Ty::Int | Ty::Float | Ty::Bool => parse_as(old, content, exact),
+        Ty::Int | Ty::Float | Ty::Bool | Ty::Typed(..) => parse_as(old, content, exact),
         Ty::None | Ty::Str | Ty::Bytes => parse_as(old, content, exact)
-            .or_else(|| Some(parse_new(content, None, infer && old == Ty::None, exact))),
+            .or_else(|| Some(parse_new(content, None, infer && *old == Ty::None, exact))),
     }
 }
 
@@ -302,7 +309,7 @@ fn infer_json(content: &[u8]) -> Option<Scalar<'static>> {
 
 /// True if a file of this type can still become valid when more is written after `content`. This lets an invalid write
 /// fail at once, where the writer checks, and not at close.
-pub(crate) fn could_become(ty: Ty, content: &[u8]) -> bool {
+pub(crate) fn could_become(ty: &Ty, content: &[u8]) -> bool {
     let word = |choices: &[&str]| {
         let Ok(text) = std::str::from_utf8(content) else {
             return false;
@@ -332,6 +339,7 @@ pub(crate) fn could_become(ty: Ty, content: &[u8]) -> bool {
             .iter()
             .all(|c| c.is_ascii_digit() || b" \t\r\n\x0b\x0c+-_.eE\0infatyINFATY".contains(c)),
         Ty::Bool => word(&["True", "False", "true", "false", "1", "0"]),
+        Ty::Typed(name, text) => typed::could_become(name, *text, content),
         Ty::None | Ty::Str | Ty::Bytes => true,
     }
 }
@@ -343,51 +351,51 @@ mod tests {
 
     #[test]
     fn text_files() {
-        let read = |content: &[u8]| parse_as(Ty::Str, content, false).map(|s| s.render(false));
+        let read = |content: &[u8]| parse_as(&Ty::Str, content, false).map(|s| s.render(false));
         for content in [&b"Joe\n"[..], b"Joe", b"", b"\n", b"\n\n", b"a\nb"] {
             assert_eq!(read(content).as_deref(), Some(content));
         }
         assert_eq!(
-            parse_as(Ty::Str, b"Joe\n", false),
+            parse_as(&Ty::Str, b"Joe\n", false),
             Some(Scalar::Str {
                 bytes: Cow::Borrowed(b"Joe"),
                 no_newline: false
             })
         );
         assert_eq!(
-            parse_as(Ty::Str, b"Joe\n", true),
+            parse_as(&Ty::Str, b"Joe\n", true),
             Some(Scalar::Str {
                 bytes: Cow::Borrowed(b"Joe\n"),
                 no_newline: false
             })
         );
-        assert_eq!(parse_as(Ty::Str, b"\xff", false), None);
-        assert!(parse_as(Ty::Str, b"\xed\xa0\x80\n", false).is_some());
+        assert_eq!(parse_as(&Ty::Str, b"\xff", false), None);
+        assert!(parse_as(&Ty::Str, b"\xed\xa0\x80\n", false).is_some());
     }
 
     #[test]
     fn types_stay() {
         assert_eq!(
-            parse_over(Ty::Int, b" 26 \n", false, false),
+            parse_over(&Ty::Int, b" 26 \n", false, false),
             Some(Scalar::Int(26))
         );
-        assert_eq!(parse_over(Ty::Int, b"x\n", false, false), None);
-        assert_eq!(parse_over(Ty::Int, b"", false, false), None);
+        assert_eq!(parse_over(&Ty::Int, b"x\n", false, false), None);
+        assert_eq!(parse_over(&Ty::Int, b"", false, false), None);
         assert_eq!(
-            parse_over(Ty::Bool, b"true\n", false, false),
+            parse_over(&Ty::Bool, b"true\n", false, false),
             Some(Scalar::Bool(true))
         );
-        assert_eq!(parse_over(Ty::None, b"None\n", false, false), Some(Scalar::None));
+        assert_eq!(parse_over(&Ty::None, b"None\n", false, false), Some(Scalar::None));
         assert_eq!(
-            parse_over(Ty::None, b"x\n", false, false).map(|s| s.ty()),
+            parse_over(&Ty::None, b"x\n", false, false).map(|s| s.ty()),
             Some(Ty::Str)
         );
         assert_eq!(
-            parse_over(Ty::Str, b"\xff", false, false).map(|s| s.ty()),
+            parse_over(&Ty::Str, b"\xff", false, false).map(|s| s.ty()),
             Some(Ty::Bytes)
         );
         assert_eq!(
-            parse_over(Ty::Bytes, b"x", false, false).map(|s| s.ty()),
+            parse_over(&Ty::Bytes, b"x", false, false).map(|s| s.ty()),
             Some(Ty::Bytes)
         );
     }
@@ -414,8 +422,8 @@ mod tests {
         ] {
             assert_eq!(ty(content, true), want, "{content:?}");
         }
-        assert_eq!(parse_new(b"26\n", Some(Ty::Int), false, false), Scalar::Int(26));
-        assert_eq!(parse_new(b"x\n", Some(Ty::Int), false, false).ty(), Ty::Str);
+        assert_eq!(parse_new(b"26\n", Some(&Ty::Int), false, false), Scalar::Int(26));
+        assert_eq!(parse_new(b"x\n", Some(&Ty::Int), false, false).ty(), Ty::Str);
     }
 
     #[test]
@@ -434,10 +442,10 @@ mod tests {
             ),
         ] {
             for content in good {
-                assert!(could_become(ty, content), "{ty:?} {content:?}");
+                assert!(could_become(&ty, content), "{ty:?} {content:?}");
             }
             for content in bad {
-                assert!(!could_become(ty, content), "{ty:?} {content:?}");
+                assert!(!could_become(&ty, content), "{ty:?} {content:?}");
             }
         }
     }
@@ -464,11 +472,11 @@ mod tests {
         fn numbers_survive_a_copy(int: i64, bits: u64) {
             let value = Scalar::Int(int);
             let file = value.render(false);
-            prop_assert_eq!(parse_as(Ty::Int, &file, false), Some(value));
+            prop_assert_eq!(parse_as(&Ty::Int, &file, false), Some(value));
             let float = f64::from_bits(bits);
             prop_assume!(!float.is_nan());
             let file = Scalar::Float(float).render(false);
-            prop_assert_eq!(parse_as(Ty::Float, &file, false), Some(Scalar::Float(float)));
+            prop_assert_eq!(parse_as(&Ty::Float, &file, false), Some(Scalar::Float(float)));
         }
     }
 }

@@ -102,7 +102,7 @@ impl Fs {
             };
             cursor = entry.cursor;
             let candidate = match &entry.key {
-                Value::Large(_) | Value::BigInt { .. } => true,
+                Value::Large(_) | Value::BigInt { .. } | Value::Typed(_) => true,
                 Value::Str { bytes, .. } => bytes.len() * 3 > names::NAME_MAX,
                 Value::Bytes(b) => b.len() * 2 > names::NAME_MAX - 3,
                 _ => false,

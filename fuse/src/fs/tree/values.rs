@@ -4,7 +4,7 @@ use super::filesystem::Fs;
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::text::keys::OwnedKey;
 use crate::fs::text::scalars::{self, Scalar, Ty};
-use persist_core::store::{In, Large, LargeKind, Obj, Reader, Value, Writer};
+use persist_core::store::{In, Large, LargeKind, Obj, Reader, Typed, Value, Writer};
 
 /// The longest key that is read to compute its name.
 const MAX_KEY: u64 = 16 << 20;
@@ -19,6 +19,11 @@ pub(crate) fn owned_key(r: &Reader<'_>, key: &Value) -> FsResult<OwnedKey> {
         return Ok(match large.kind {
             LargeKind::Str { .. } => OwnedKey::Str(bytes),
             LargeKind::Bytes => OwnedKey::Bytes(bytes),
+            LargeKind::Typed { text } => OwnedKey::Typed(Box::new(Typed {
+                name: r.large_name(large)?,
+                payload: bytes,
+                text,
+            })),
             LargeKind::Link => return errno(libc::EIO),
             LargeKind::Int { negative } => OwnedKey::BigInt {
                 negative,
@@ -62,6 +67,16 @@ impl Owned {
 }
 
 impl Fs {
+    /// The type of a value; None for a container or a link.
+    pub(crate) fn type_of(&self, r: &Reader<'_>, value: &Value) -> FsResult<Option<Ty>> {
+        if let Value::Large(large) = value
+            && let LargeKind::Typed { text } = large.kind
+        {
+            return Ok(Some(Ty::Typed((*r.large_name(large)?).into(), text)));
+        }
+        Ok(Ty::of(value))
+    }
+
     /// The whole file of a scalar.
     pub(crate) fn whole(&self, r: &Reader<'_>, value: &Value) -> FsResult<Vec<u8>> {
         let exact = self.config.exact;
@@ -73,6 +88,12 @@ impl Fs {
         let mut bytes = read_large(r, large)?;
         match large.kind {
             LargeKind::Bytes | LargeKind::Link => {}
+            LargeKind::Typed { text: false } => {}
+            LargeKind::Typed { text: true } => {
+                if !exact {
+                    bytes.push(b'\n');
+                }
+            }
             LargeKind::Str { no_newline } => {
                 if !no_newline && !exact {
                     bytes.push(b'\n');
@@ -94,11 +115,20 @@ impl Fs {
         if let Some(scalar) = Scalar::from_value(value) {
             return Ok(scalar.into_owned());
         }
+        if let Value::Large(large) = value
+            && let LargeKind::Typed { text } = large.kind
+        {
+            return Ok(Scalar::Typed(Box::new(Typed {
+                name: w.large_name(large)?,
+                payload: read_large(w, large)?,
+                text,
+            })));
+        }
         let Some(ty) = Ty::of(value) else {
             return errno(libc::EINVAL);
         };
         let bytes = self.whole(w, value)?;
-        let scalar = scalars::parse_as(ty, &bytes, self.config.exact);
+        let scalar = scalars::parse_as(&ty, &bytes, self.config.exact);
         scalar.map(Scalar::into_owned).ok_or(FsError::Errno(libc::EINVAL))
     }
 

@@ -47,7 +47,7 @@ pub fn edit<W: PagesMut>(w: &mut W, obj: Obj, step: &Step, change: &Edit<'_>) ->
             return Err(too_much());
         }
         let kind = match large.kind {
-            LargeKind::Int { .. } | LargeKind::Link => return Err(NO_PARTS),
+            LargeKind::Int { .. } | LargeKind::Link | LargeKind::Typed { .. } => return Err(NO_PARTS),
             LargeKind::Bytes => LargeKind::Bytes,
             LargeKind::Str { no_newline } => LargeKind::Str {
                 no_newline: change.no_newline.unwrap_or(no_newline),

@@ -75,12 +75,12 @@ impl Fs {
                 let Some(value) = self.value_at(w, spot)? else {
                     return errno(libc::ESTALE);
                 };
-                let Some(ty) = Ty::of(&value) else {
+                let Some(ty) = self.type_of(w, &value)? else {
                     return errno(libc::ESTALE);
                 };
                 let mut bytes = self.whole(w, &value)?;
                 resize_vec(&mut bytes, size)?;
-                let new = scalars::parse_over(ty, &bytes, false, self.config.exact);
+                let new = scalars::parse_over(&ty, &bytes, false, self.config.exact);
                 self.set_content(w, spot, &new.ok_or(FsError::Errno(libc::EINVAL))?.as_in())
             }),
         }?;
@@ -146,11 +146,11 @@ impl Fs {
         force: Option<Ty>,
     ) -> FsResult<Option<Ty>> {
         let mark = Mark::Entry(spot.parent.id, spot.slot.clone());
-        let want = force.or_else(|| lock(&self.metadata).get(&mark).and_then(|m| m.want));
-        let stored = match self.store_draft(ctx, state, spot, want)? {
+        let want = force.or_else(|| lock(&self.metadata).get(&mark).and_then(|m| m.want.clone()));
+        let stored = match self.store_draft(ctx, state, spot, want.as_ref())? {
             Stored::As(ty) => Ok(Some(ty)),
             Stored::Gone => Ok(None),
-            Stored::Parse => self.store_content(ctx, handle, state, spot, want),
+            Stored::Parse => self.store_content(ctx, handle, state, spot, want.as_ref()),
         };
         match stored {
             Ok(Some(ty)) => {
@@ -174,7 +174,7 @@ impl Fs {
         handle: &OpenFile,
         state: &State,
         spot: &Spot,
-        want: Option<Ty>,
+        want: Option<&Ty>,
     ) -> FsResult<Option<Ty>> {
         let content = state.data.clone().unwrap_or_default();
         self.write(ctx, |w, _| {
@@ -182,7 +182,7 @@ impl Fs {
                 return Ok(None);
             };
             // The entry became a container: the file that was open no longer exists.
-            let Some(old_ty) = Ty::of(&old) else {
+            let Some(old_ty) = self.type_of(w, &old)? else {
                 return Ok(None);
             };
             let mut content = Cow::Borrowed(&content[..]);
@@ -193,7 +193,7 @@ impl Fs {
                     content = Cow::Owned(now);
                 }
             }
-            let scalar = self.decide(want, state, old_ty, &content)?;
+            let scalar = self.decide(want, state, &old_ty, &content)?;
             let same = scalar.ty() == old_ty
                 && Scalar::from_value(&old).is_some_and(|s| s.render(self.config.exact) == *content);
             if same {
@@ -208,15 +208,15 @@ impl Fs {
     /// The value that a content becomes.
     fn decide<'a>(
         &self,
-        want: Option<Ty>,
+        want: Option<&Ty>,
         state: &State,
-        old: Ty,
+        old: &Ty,
         content: &'a [u8],
     ) -> FsResult<Scalar<'a>> {
         let (infer, exact) = (self.config.infer, self.config.exact);
         let scalar = match want {
             Some(ty) => scalars::parse_as(ty, content, exact),
-            None if state.created => Some(scalars::parse_new(content, state.hint, infer, exact)),
+            None if state.created => Some(scalars::parse_new(content, state.hint.as_ref(), infer, exact)),
             None => scalars::parse_over(old, content, infer, exact),
         };
         scalar.ok_or(FsError::Errno(libc::EINVAL))

@@ -164,15 +164,20 @@ impl Fs {
     fn type_of_draft(
         &self,
         ctx: &Ctx,
-        (want, old): (Option<Ty>, Ty),
+        (want, old): (Option<&Ty>, &Ty),
         state: &State,
         draft: &Draft,
     ) -> FsResult<Option<Ty>> {
-        let bound = want.or(if state.created { state.hint } else { Some(old) });
+        let bound = want.or(if state.created {
+            state.hint.as_ref()
+        } else {
+            Some(old)
+        });
         Ok(match bound {
             Some(Ty::Bytes) => Some(Ty::Bytes),
             Some(Ty::Int | Ty::Float | Ty::Bool) if want.is_some() || !state.created => None,
             Some(Ty::None) if want.is_some() => None,
+            Some(Ty::Typed(..)) => None,
             _ if self.draft_is_text(ctx, draft)? => Some(Ty::Str),
             Some(Ty::Str) if want.is_some() => None,
             _ => Some(Ty::Bytes),
@@ -186,7 +191,7 @@ impl Fs {
         ctx: &Ctx,
         state: &mut State,
         spot: &Spot,
-        want: Option<Ty>,
+        want: Option<&Ty>,
     ) -> FsResult<Stored> {
         let Some(draft) = &state.draft else {
             return Ok(Stored::Parse);
@@ -197,7 +202,7 @@ impl Fs {
         };
         // A draft whose first write failed may be short.
         let ty = match draft.len > SPILL {
-            true => self.type_of_draft(ctx, (want, old), state, draft)?,
+            true => self.type_of_draft(ctx, (want, &old), state, draft)?,
             false => None,
         };
         let Some(ty) = ty else {
@@ -247,7 +252,7 @@ impl Fs {
 }
 
 /// What became of a draft.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Stored {
     /// It is the value of the entry, with this type.
     As(Ty),

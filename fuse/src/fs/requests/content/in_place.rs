@@ -84,7 +84,7 @@ impl Shape {
             Value::Large(large) => match large.kind {
                 LargeKind::Bytes => (large.len, None),
                 LargeKind::Str { no_newline } => (large.len, Some(no_newline)),
-                LargeKind::Int { .. } | LargeKind::Link => return None,
+                LargeKind::Int { .. } | LargeKind::Link | LargeKind::Typed { .. } => return None,
             },
             _ => return None,
         };

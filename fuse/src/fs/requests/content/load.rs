@@ -19,7 +19,7 @@ pub(crate) struct Loaded {
 impl Fs {
     /// The file of a scalar: its bytes, or its location if it is large and readable in place.
     fn load(&self, r: &Reader<'_>, value: &Value) -> FsResult<Loaded> {
-        let Some(ty) = Ty::of(value) else {
+        let Some(ty) = self.type_of(r, value)? else {
             return errno(libc::ESTALE);
         };
         match value {

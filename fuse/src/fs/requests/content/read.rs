@@ -64,7 +64,10 @@ impl Fs {
                 let start = usize::try_from(offset).unwrap_or(usize::MAX).min(data.len());
                 return Ok(data[start..start.saturating_add(size).min(data.len())].to_vec());
             };
-            let newline = matches!(large.kind, LargeKind::Str { no_newline: false }) && !self.config.exact;
+            let newline = matches!(
+                large.kind,
+                LargeKind::Str { no_newline: false } | LargeKind::Typed { text: true }
+            ) && !self.config.exact;
             let total = large.len + u64::from(newline);
             let want = size.min(usize::try_from(total.saturating_sub(offset)).unwrap_or(usize::MAX));
             let mut out = vec![0u8; want];

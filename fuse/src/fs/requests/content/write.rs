@@ -15,8 +15,9 @@ use std::sync::Arc;
 impl Fs {
     /// The type that the written data must fit.
     fn bound_type(&self, place: &Place, state: &State) -> Option<Ty> {
-        let want = Mark::of(place).and_then(|m| lock(&self.metadata).get(&m).and_then(|memo| memo.want));
-        want.or(if state.created { None } else { state.ty })
+        let want =
+            Mark::of(place).and_then(|m| lock(&self.metadata).get(&m).and_then(|memo| memo.want.clone()));
+        want.or(if state.created { None } else { state.ty.clone() })
     }
 
     /// Request: write. `owner` is the kernel's number of the writer's descriptor table. A write of a shared mapping
@@ -67,8 +68,8 @@ impl Fs {
             .checked_add(bytes.len() as u64)
             .filter(|e| *e <= MAX_FILE)
             .ok_or(FsError::Errno(libc::EFBIG))?;
-        let is_number = matches!(ty, Some(Ty::Int | Ty::Float | Ty::Bool));
-        if state.aside && !is_number && self.write_draft(ctx, &mut state, start, bytes)? {
+        let has_a_form = ty.as_ref().is_some_and(Ty::has_a_form);
+        if state.aside && !has_a_form && self.write_draft(ctx, &mut state, start, bytes)? {
             state.dirty = true;
             state.writers.add(owner);
             let all_see_it = state.created && state.aside;
@@ -82,7 +83,7 @@ impl Fs {
                 .as_ref()
                 .map_or((0, fingerprint(&[])), |d| (d.len(), fingerprint(d)))
         });
-        if let Some(ty @ (Ty::Int | Ty::Float | Ty::Bool)) = ty {
+        if let Some(ty) = ty.as_ref().filter(|ty| ty.has_a_form()) {
             let mut candidate = state.data.as_deref().cloned().unwrap_or_default();
             overwrite(&mut candidate, start, end, bytes)?;
             if !scalars::could_become(ty, &candidate) {

@@ -191,30 +191,31 @@ impl Fs {
                 let mark = Mark::Entry(source.parent.id, source.slot.clone());
                 let fresh = lock(&self.metadata).is_fresh(&mark);
                 let old_ty = match &there {
-                    Some((_, value)) => Ty::of(value),
+                    Some((_, value)) => self.type_of(w, value)?,
                     None => self.type_moved_from(to),
                 };
-                if let (true, Some(old), Some(new)) = (fresh, old_ty, Ty::of(&value))
-                    && old != new
+                let new_ty = self.type_of(w, &value)?;
+                if let (true, Some(old), Some(new)) = (fresh, old_ty, &new_ty)
+                    && old != *new
                 {
                     let bytes = self.whole(w, &value)?;
-                    if let Some(scalar) = scalars::parse_as(old, &bytes, self.config.exact) {
+                    if let Some(scalar) = scalars::parse_as(&old, &bytes, self.config.exact) {
                         let record = self.record(w, Subject::Entry(&source))?;
                         let target = self.put(w, to.dir, &to.named, &scalar.as_in(), renamed)?;
                         removal.arrives(&target);
                         self.carry_record(w, &record, &target)?;
                         self.remove_at(w, &source, renamed)?;
-                        return Ok(Some((source, target, value, fresh)));
+                        return Ok(Some((source, target, value, new_ty, fresh)));
                     }
                 }
                 let target = self.move_entry(w, &source, to, renamed)?;
                 removal.arrives(&target);
                 values = self.keep_texts(w, &references)?;
                 values.extend(self.keep_texts(w, &replaced)?);
-                Ok(Some((source, target, value, fresh)))
+                Ok(Some((source, target, value, new_ty, fresh)))
             })
         })?;
-        let Some((source, target, value, fresh)) = moved else {
+        let Some((source, target, value, ty, fresh)) = moved else {
             return Ok(Vec::new());
         };
         removal.finish();
@@ -222,7 +223,7 @@ impl Fs {
             values.push(target.clone());
         }
         self.spot_moved(&source, &target);
-        if let Some(ty) = Ty::of(&value) {
+        if let Some(ty) = ty {
             let mut memory = lock(&self.metadata);
             if !fresh {
                 memory.moved_away(Mark::Entry(source.parent.id, source.slot), ty);

@@ -136,7 +136,8 @@ impl Fs {
             Value::Bytes(b) => b.len() as u64,
             Value::Large(large) => match large.kind {
                 LargeKind::Str { no_newline } => large.len + u64::from(!no_newline && !self.config.exact),
-                LargeKind::Bytes | LargeKind::Link => large.len,
+                LargeKind::Bytes | LargeKind::Link | LargeKind::Typed { text: false } => large.len,
+                LargeKind::Typed { text: true } => large.len + u64::from(!self.config.exact),
                 LargeKind::Int { negative } => {
                     // Hexadecimal: two digits a byte, but one for a first byte below 16.
                     let mut top = [0u8];

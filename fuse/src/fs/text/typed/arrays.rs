@@ -1,0 +1,61 @@
+//! Files of numpy's format `.npy`.
+
+/// True for a file of the format `.npy` in C order, without objects, whose shape and size agree.
+pub(super) fn is_array(file: &[u8]) -> bool {
+    fn header(file: &[u8]) -> Option<(&str, usize)> {
+        let rest = file.strip_prefix(b"\x93NUMPY")?;
+        let (len, at): (usize, usize) = match rest.get(..2)? {
+            [1, 0] => (
+                usize::from(u16::from_le_bytes(rest.get(2..4)?.try_into().ok()?)),
+                4,
+            ),
+            [2, 0] => (u32::from_le_bytes(rest.get(2..6)?.try_into().ok()?) as usize, 6),
+            _ => return None,
+        };
+        let text = std::str::from_utf8(rest.get(at..at.checked_add(len)?)?).ok()?;
+        (len <= 10_000).then_some((text, rest.len() - at - len))
+    }
+    fn agrees(text: &str, data: usize) -> Option<bool> {
+        let rest = text.strip_prefix("{'descr': ")?;
+        let (descr, rest) = rest.split_once(", 'fortran_order': False, 'shape': (")?;
+        let (shape, end) = rest.split_once(')')?;
+        if !(end.starts_with(", }") && end[3..].trim().is_empty()) {
+            return None;
+        }
+        // Records, whose descriptions have other brackets, are not described further here.
+        let plain = descr.strip_prefix('\'')?.strip_suffix('\'')?;
+        let mut count: usize = 1;
+        for n in shape.split(',').map(str::trim).filter(|n| !n.is_empty()) {
+            count = count.checked_mul(n.parse().ok().filter(|_| n.bytes().all(|c| c.is_ascii_digit()))?)?;
+        }
+        Some(count.checked_mul(item_size(plain)?)? == data)
+    }
+    header(file).and_then(|(text, data)| agrees(text, data)) == Some(true)
+}
+
+/// The bytes of an item of a plain type of numpy.
+fn item_size(descr: &str) -> Option<usize> {
+    let body = descr.strip_prefix(['<', '>', '|'])?;
+    let kind = body.chars().next()?;
+    let rest = &body[1..];
+    let (n, unit) = rest.split_at(rest.find('[').unwrap_or(rest.len()));
+    if n.is_empty() || !n.bytes().all(|c| c.is_ascii_digit()) || n.len() > 9 {
+        return None;
+    }
+    let size: usize = n.parse().ok()?;
+    let good = match kind {
+        'b' => size == 1,
+        'i' | 'u' => matches!(size, 1 | 2 | 4 | 8),
+        'f' => matches!(size, 2 | 4 | 8 | 16),
+        'c' => matches!(size, 8 | 16 | 32),
+        'M' | 'm' => size == 8,
+        'S' | 'V' | 'U' => true,
+        _ => false,
+    };
+    let units = [
+        "", "[Y]", "[M]", "[W]", "[D]", "[h]", "[m]", "[s]", "[ms]", "[us]", "[ns]", "[ps]", "[fs]", "[as]",
+    ];
+    let unit_good = unit.is_empty() || matches!(kind, 'M' | 'm') && units.contains(&unit);
+    let one = if kind == 'U' { 4 } else { 1 };
+    (good && unit_good).then(|| size.checked_mul(one)).flatten()
+}
