@@ -54,8 +54,11 @@ fn _persist(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(store::handle::open, m)?)?;
     m.add_function(wrap_pyfunction!(store::handle::_close_all, m)?)?;
     m.add_function(wrap_pyfunction!(store::reopen::_reopen, m)?)?;
+    m.add_function(wrap_pyfunction!(store::transaction::_transaction_of, m)?)?;
     m.add_function(wrap_pyfunction!(graphs::copy_out::copy_out, m)?)?;
     m.add_function(wrap_pyfunction!(object::methods::class_name, m)?)?;
     m.add_function(wrap_pyfunction!(proxies::classes::allow_import, m)?)?;
+    m.add_function(wrap_pyfunction!(object::methods::alias, m)?)?;
+    m.add_function(wrap_pyfunction!(proxies::registered::_register, m)?)?;
     m.add("__version__", env!("CARGO_PKG_VERSION"))
 }

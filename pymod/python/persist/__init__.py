@@ -22,6 +22,7 @@ the same attributes.
 import _collections_abc as _abc
 import atexit as _atexit
 import os as _os
+import sys as _sys
 
 from ._link import Link
 from ._persist import (
@@ -51,6 +52,7 @@ from ._persist import (
     ValuesView,
     __version__,
     _close_all,
+    alias,
     allow_import,
     class_name,
     copy_out,
@@ -84,10 +86,12 @@ __all__ = [
     "TransactionTooLarge",
     "ValuesView",
     "__version__",
+    "alias",
     "allow_import",
     "class_name",
     "copy_out",
     "open",
+    "register_dataclass",
     "root",
     "to_json",
 ]
@@ -119,6 +123,29 @@ def root(path=None):
     return store.root
 
 
+def register_dataclass(cls, /):
+    """Let instances of a dataclass, a class of attrs or a model of pydantic be stored, and return the class.
+
+    The class does not derive from `persist.Object`. What is stored is a copy of the instance. A frozen one is read as a
+    plain instance, a value. Of any other class an object of the store is read, which is an instance of the class, too:
+    its changes are in the store.
+
+    >>> import dataclasses
+    >>> @persist.register_dataclass
+    ... @dataclasses.dataclass
+    ... class Job:
+    ...     name: str
+    ...     done: bool = False
+    >>> root['job'] = Job('clean')
+    >>> root['job'].done = True
+    >>> isinstance(root['job'], Job), root['job'].done
+    (True, True)
+    """
+    from ._registered import register
+
+    return register(cls)
+
+
 def to_json(value):
     """Return what JSON writes of a Dict, a List or an Object: for the `default` of `json.dumps` and `json.dump`.
 
@@ -132,6 +159,9 @@ def to_json(value):
         return value.copy()
     if isinstance(value, (List, KeysView, ValuesView, ItemsView)):
         return list(value)
+    registered = _sys.modules.get("persist._registered")
+    if registered is not None and registered.is_registered(type(value)):
+        return registered.taken(value)
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 

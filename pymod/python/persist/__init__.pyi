@@ -1,5 +1,5 @@
 from os import PathLike
-from typing import Any
+from typing import Any, TypeVar
 
 from ._link import Link
 from ._persist import (
@@ -28,11 +28,14 @@ from ._persist import (
     TransactionTooLarge,
     ValuesView,
     __version__,
+    alias,
     allow_import,
     class_name,
     copy_out,
     open,
 )
+
+_T = TypeVar("_T")
 
 __all__ = [
     "Conflict",
@@ -61,13 +64,16 @@ __all__ = [
     "TransactionTooLarge",
     "ValuesView",
     "__version__",
+    "alias",
     "allow_import",
     "class_name",
     "copy_out",
     "open",
+    "register_dataclass",
     "root",
     "to_json",
 ]
 
 def root(path: str | bytes | PathLike[str] | PathLike[bytes] | None = None) -> Dict[Any, Any]: ...
+def register_dataclass(cls: type[_T], /) -> type[_T]: ...
 def to_json(value: object) -> Any: ...

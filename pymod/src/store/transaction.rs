@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::engine::shared::Shared;
-use crate::proxies::object::forget_kept_attributes;
+use crate::proxies::object::{Object, forget_kept_attributes};
 use crate::python::error;
 
 /// An open block.
@@ -77,6 +77,12 @@ fn end(py: Python<'_>, shared: &Shared, begun: Begun, commit: bool) -> PyResult<
         shared.await_durability(py)?;
     }
     Ok(())
+}
+
+/// Return a transaction of the store that an object is in, for an upgrade of it.
+#[pyfunction]
+pub(crate) fn _transaction_of(obj: &Bound<'_, Object>) -> PyResult<Transaction> {
+    Ok(Transaction::new(&obj.get().stored()?.shared))
 }
 
 /// See `Store.run`.
