@@ -64,5 +64,7 @@ fn _persist(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(proxies::classes::allow_import, m)?)?;
     m.add_function(wrap_pyfunction!(proxies::classes::_find_class, m)?)?;
     m.add_function(wrap_pyfunction!(proxies::classes::_is_found, m)?)?;
+    m.add_function(wrap_pyfunction!(object::methods::alias, m)?)?;
+    m.add_function(wrap_pyfunction!(proxies::registered::_register, m)?)?;
     m.add("__version__", env!("CARGO_PKG_VERSION"))
 }

@@ -63,6 +63,9 @@ def test_example(name: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None
     names = {"persist": persist, "store": store, "root": root}
     try:
         test = doctest.DocTestParser().get_doctest(DOCUMENTED[name], names, name, None, None)
+        # Classes of the example are found as those of a module.
+        vars(people).update(test.globs)
+        test.globs = vars(people)
         awaiting = [e for e in test.examples if e.source.startswith("async ")]
         for example in awaiting:
             made: dict[str, Any] = {}

@@ -294,7 +294,7 @@ def test_forged_references(store: persist.Store) -> None:
         reopen("a\0b", uuid, how, None)
 
 
-def test_a_path_that_is_no_text(tmp_path: Path) -> None:
+def test_a_path_that_is_not_utf8(tmp_path: Path) -> None:
     name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.store")
     with persist.open(name) as store:
         store.root["d"] = {"x": 1}

@@ -23,6 +23,7 @@ the same attributes.
 import _collections_abc as _abc
 import atexit as _atexit
 import os as _os
+import sys as _sys
 
 from ._link import Link
 from ._persist import (
@@ -54,6 +55,7 @@ from ._persist import (
     Watch,
     __version__,
     _close_all,
+    alias,
     allow_import,
     class_name,
     copy_out,
@@ -91,12 +93,14 @@ __all__ = [
     "ValuesView",
     "Watch",
     "__version__",
+    "alias",
     "allow_import",
     "class_name",
     "copy_out",
     "import_from",
     "open",
     "register",
+    "register_dataclass",
     "root",
     "to_json",
 ]
@@ -150,6 +154,27 @@ def import_from(source, into, *, kind=None, allow_pickle=False):
     from ._imports import import_from
 
     return import_from(source, into, kind, allow_pickle)
+def register_dataclass(cls, /):
+    """Let instances of a dataclass, a class of attrs or a model of pydantic be stored, and return the class.
+
+    The class does not derive from `persist.Object`. What is stored is a copy of the instance. A frozen one is read as a
+    plain instance, a value. Of any other class an object of the store is read, which is an instance of the class, too:
+    its changes are in the store.
+
+    >>> import dataclasses
+    >>> @persist.register_dataclass
+    ... @dataclasses.dataclass
+    ... class Job:
+    ...     name: str
+    ...     done: bool = False
+    >>> root['job'] = Job('clean')
+    >>> root['job'].done = True
+    >>> isinstance(root['job'], Job), root['job'].done
+    (True, True)
+    """
+    from ._registered import register
+
+    return register(cls)
 
 
 def to_json(value):
@@ -171,6 +196,9 @@ def to_json(value):
         return plain(value)
     except LookupError:
         pass
+    registered = _sys.modules.get("persist._registered")
+    if registered is not None and registered.is_registered(type(value)):
+        return registered.taken(value)
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 

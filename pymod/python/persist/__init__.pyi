@@ -1,5 +1,5 @@
 from os import PathLike
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ._link import Link
 from ._persist import (
@@ -30,12 +30,15 @@ from ._persist import (
     ValuesView,
     Watch,
     __version__,
+    alias,
     allow_import,
     class_name,
     copy_out,
     open,
 )
 from ._typed import Opaque, register
+
+_T = TypeVar("_T")
 
 __all__ = [
     "Change",
@@ -67,12 +70,14 @@ __all__ = [
     "ValuesView",
     "Watch",
     "__version__",
+    "alias",
     "allow_import",
     "class_name",
     "copy_out",
     "import_from",
     "open",
     "register",
+    "register_dataclass",
     "root",
     "to_json",
 ]
@@ -85,4 +90,5 @@ def import_from(
     kind: Literal["shelve", "pickle", "json", "sqlite"] | None = None,
     allow_pickle: bool = False,
 ) -> int: ...
+def register_dataclass(cls: type[_T], /) -> type[_T]: ...
 def to_json(value: object) -> Any: ...

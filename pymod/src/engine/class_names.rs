@@ -8,19 +8,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A stored class name, parsed for lookups.
 pub(crate) struct Name {
-    text: String,
+    pub(crate) text: String,
+    /// The file of the program, of a class of a main program.
+    pub(crate) program: Option<String>,
     /// Module and qualified name, in parts; None if the text is not the name of a class.
     pub(crate) path: Option<(Py<PyString>, Vec<Py<PyString>>)>,
 }
 
 impl Name {
-    /// Parse the text `module:qualname`.
+    /// Parse the text `module:qualname`, or `__main__:qualname@program`.
     pub(crate) fn new(py: Python<'_>, text: String) -> Name {
-        let path = text.split_once(':').map(|(module, qualname)| {
+        let mut program = None;
+        let path = text.split_once(':').map(|(module, mut qualname)| {
+            if module == "__main__"
+                && let Some((name, file)) = qualname.split_once('@')
+            {
+                (qualname, program) = (name, Some(file.to_owned()));
+            }
             let part = |s: &str| PyString::new(py, s).unbind();
             (part(module), qualname.split('.').map(part).collect())
         });
-        Name { text, path }
+        Name { text, program, path }
     }
 }
 

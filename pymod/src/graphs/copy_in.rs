@@ -21,6 +21,7 @@ use crate::proxies::list::List;
 use crate::proxies::object::{self, BeingStored, Object};
 use crate::proxies::place;
 use crate::proxies::proxy::Proxy;
+use crate::proxies::registered;
 use crate::python::refused;
 use crate::python::scalars::Scalar;
 use crate::values::contents;
@@ -75,7 +76,7 @@ impl<'a> Arg<'a> {
         if value.is_exact_instance_of::<PyDict>() || value.is_exact_instance_of::<PyList>() {
             return Ok(Some(Arg::Graph));
         }
-        Ok(None)
+        Ok(registered::is_instance(value).then_some(Arg::Graph))
     }
 }
 
@@ -274,6 +275,9 @@ impl<'py> Gather<'py> {
                 node.adopt = true;
                 node.busy.0 = Some(BeingStored::begin(o)?);
             }
+        } else if registered::is_instance(&node.source) {
+            node.kind = Kind::Object;
+            node.class = Some(object::class_of_registered(&node.source, || self.place(met))?);
         }
         self.nodes.push(node);
         self.seen.insert(address, self.nodes.len() - 1);
@@ -312,11 +316,13 @@ impl<'py> Gather<'py> {
                 entries.push((None, self.slot(item, Visited::Index(node, n))?));
             }
         } else {
-            let attributes = source
-                .cast::<Object>()
-                .ok()
-                .map(|o| contents::attributes(o))
-                .transpose()?;
+            let attributes = match source.cast::<Object>() {
+                Ok(o) => Some(contents::attributes_to_store(o)?),
+                Err(_) if self.nodes[node].kind == Kind::Object => {
+                    Some(contents::attributes_of_registered(source)?)
+                }
+                Err(_) => None,
+            };
             let dict = match (&attributes, source.cast::<PyDict>(), source.cast::<Dict>()) {
                 (Some(attributes), _, _) => attributes.clone(),
                 (_, Ok(dict), _) => dict.clone(),

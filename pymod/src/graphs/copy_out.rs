@@ -16,9 +16,10 @@ use crate::engine::shared::Shared;
 use crate::proxies::classes;
 use crate::proxies::dict::Dict;
 use crate::proxies::list::List;
-use crate::proxies::object::Object;
+use crate::proxies::object::{Object, keep_version, put_attribute};
 use crate::proxies::place;
 use crate::proxies::proxy::Proxy;
+use crate::proxies::registered;
 use crate::python::{error, ffi, scalars};
 use crate::values::large::read_whole;
 
@@ -214,12 +215,25 @@ fn made_of<'py>(
             }
             continue;
         }
-        let dict = match copy.cast::<PyDict>() {
-            Ok(dict) => dict.clone(),
-            Err(_) => ffi::instance_dict(copy)?,
-        };
+        if registered::is_instance(copy) {
+            let attributes = PyDict::new(py);
+            for pair in node.values.chunks_exact(2) {
+                attributes.set_item(object(&pair[0])?, object(&pair[1])?)?;
+            }
+            py.import(intern!(py, "persist._registered"))?
+                .call_method1(intern!(py, "fill"), (copy, attributes))?;
+            continue;
+        }
+        let dict = copy.cast::<PyDict>().ok();
         for pair in node.values.chunks_exact(2) {
-            dict.set_item(object(&pair[0])?, object(&pair[1])?)?;
+            let (key, value) = (object(&pair[0])?, object(&pair[1])?);
+            match dict {
+                Some(dict) => dict.set_item(key, value)?,
+                None => put_attribute(copy, &key, &value)?,
+            }
+        }
+        if dict.is_none() {
+            keep_version(copy)?;
         }
     }
     made.into_iter().next().flatten().ok_or_else(lost)
@@ -242,7 +256,13 @@ fn own_class<'py>(
 
 fn instance<'py>(py: Python<'py>, class: &str) -> PyResult<Bound<'py, PyAny>> {
     let base = py.get_type::<Object>();
-    if let Some(class) = classes::find(&base, &Name::new(py, class.to_owned()))?
+    let name = Name::new(py, class.to_owned());
+    if let Some(class) = classes::find_registered(py, &name)? {
+        return py
+            .import(intern!(py, "persist._registered"))?
+            .call_method1(intern!(py, "bare"), (class,));
+    }
+    if let Some(class) = classes::find(&base, &name)?
         && let Some(made) = ffi::bare_instance(&base, &class, &PyTuple::empty(py))?
     {
         return Ok(made);

@@ -6,13 +6,14 @@
 //!    `allow_import`) and must derive from `Object`. Neither `__new__` nor `__init__` is called.
 
 use persist_core::store::{Key, Kind};
-use pyo3::exceptions::{PyAttributeError, PyException, PyTypeError};
+use pyo3::exceptions::{PyAttributeError, PyException, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 use std::cell::Cell;
 
+use super::versions;
 use crate::locks::held::{Held, Until};
 use crate::locks::request::lock_async;
 use crate::locks::take::{self, LockKey};
@@ -22,6 +23,7 @@ use crate::proxies::object::{self, Link, Object};
 use crate::proxies::place;
 use crate::proxies::proxy::Proxy;
 use crate::proxies::reference::{self, Target};
+use crate::proxies::registered;
 use crate::python::ffi::{self, OnType};
 use crate::python::scalars::{Scalar, utf8};
 use crate::values::contents::attributes;
@@ -67,6 +69,7 @@ impl Object {
                 )));
             }
         }
+        classes::prepare(cls, &cls.py().get_type::<Object>())?;
         Ok(Object::transient())
     }
 
@@ -102,10 +105,16 @@ impl Object {
         if ffi::on_type(any, name) == OnType::Data {
             return Self::set_special(slf, proxy, name, value);
         }
+        if this.is_old() {
+            versions::upgrade(slf, proxy)?;
+        }
         if let Some(text) = ffi::ascii(name)
             && proxy.shared.fast_set_attribute(proxy.obj, text, value, known)
         {
             return Ok(());
+        }
+        if name.to_str().is_ok_and(|name| name == "__orig_class__") {
+            return ffi::instance_dict(any)?.set_item(name, value);
         }
         Dict::put_in(slf.py(), proxy, &Scalar::named(name)?, value)
     }
@@ -119,6 +128,9 @@ impl Object {
         };
         if ffi::on_type(any, name) == OnType::Data {
             return ffi::generic_set(any, name, None);
+        }
+        if this.is_old() {
+            versions::upgrade(slf, proxy)?;
         }
         let text = utf8(name)?;
         let key = Key::Str(&text);
@@ -195,8 +207,35 @@ impl Object {
     }
 
     /// Return the attributes as a plain dict, for copy, and for pickles of transient instances.
-    fn __getstate__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
-        attributes(slf)?.copy()
+    fn __getstate__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        versions::check(slf)?;
+        let (py, class) = (slf.py(), slf.get_type());
+        let (state, in_slots) = (PyDict::new(py), PyDict::new(py));
+        let slots = classes::slots(&class);
+        for (name, value) in attributes(slf)?.iter() {
+            if slots
+                .as_ref()
+                .is_some_and(|slots| slots.contains(&name).unwrap_or(false))
+            {
+                in_slots.set_item(name, value)?;
+            } else if !classes::is_transient(&class, &name)? {
+                state.set_item(name, value)?;
+            }
+        }
+        match in_slots.is_empty() {
+            true => Ok(state.into_any()),
+            false => Ok((state, in_slots).into_pyobject(py)?.into_any()),
+        }
+    }
+
+    /// The first weak reference to the object, or None, as instances of all classes have it.
+    #[getter(__weakref__)]
+    fn weak_reference<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let all = slf.py().import("weakref")?.call_method1("getweakrefs", (slf,))?;
+        match all.len()? {
+            0 => Ok(slf.py().None().into_bound(slf.py())),
+            _ => all.get_item(0),
+        }
     }
 
     /// Lock the object exclusively; see `Dict.lockExcl`.
@@ -323,8 +362,12 @@ impl Object {
             return ffi::generic_get(any, name);
         };
         let on_type = ffi::on_type(any, name);
+        if this.is_old() && !is_dunder(&utf8(name)?) {
+            versions::upgrade(slf, proxy)?;
+        }
         if let Some(text) = ffi::ascii(name)
-            && (on_type == OnType::Missing || on_type == OnType::Plain && !is_dunder(text))
+            && (matches!(on_type, OnType::Missing | OnType::Slot)
+                || on_type == OnType::Plain && !is_dunder(text))
         {
             match proxy
                 .shared
@@ -338,6 +381,9 @@ impl Object {
         let text = utf8(name)?;
         if on_type != OnType::Missing {
             if &*text == b"__dict__" {
+                if this.is_old() {
+                    versions::upgrade(slf, proxy)?;
+                }
                 return Ok(Bound::new(slf.py(), Dict::of_attributes(slf.py(), proxy)?)?.into_any());
             }
             if &*text == b"__class__"
@@ -391,6 +437,8 @@ impl Object {
                     return Err(PyTypeError::new_err(format!("cannot set the class: {reason}")));
                 }
                 ffi::generic_set(slf.as_any(), name, Some(value))?;
+                classes::prepare(&slf.get_type(), &base)?;
+                object::note_version(slf)?;
                 let class = classes::name_of(&slf.get_type(), &base)?;
                 let obj = proxy.obj;
                 proxy
@@ -417,4 +465,28 @@ pub(crate) fn class_name(obj: &Bound<'_, PyAny>) -> PyResult<String> {
         Some(proxy) => object::stored_class(obj.py(), proxy),
         None => classes::name_of(&object.get_type(), &obj.py().get_type::<Object>()),
     }
+}
+
+/// Let the name that objects in stores have for a class, `module:Class`, mean this class: it was renamed, or moved to
+/// another module. The objects keep the old name; the command `persist rename-class` changes it in a store.
+///
+/// >>> import people
+/// >>> persist.alias('old_module:Person', people.Person)
+#[pyfunction]
+#[pyo3(signature = (name, cls, /))]
+pub(crate) fn alias(name: &str, cls: &Bound<'_, PyType>) -> PyResult<()> {
+    let parts = name.split_once(':');
+    if !parts.is_some_and(|(module, class)| !module.is_empty() && !class.is_empty()) {
+        return Err(PyValueError::new_err(format!(
+            "the name of a class is 'module:Class', not '{name}'"
+        )));
+    }
+    if !ffi::derives(cls, &cls.py().get_type::<Object>()) && registered::find(cls).is_none() {
+        return Err(PyTypeError::new_err(format!(
+            "class '{}' neither derives from persist.Object nor is registered",
+            cls.name()?
+        )));
+    }
+    classes::set_alias(name, cls);
+    Ok(())
 }

@@ -1,3 +1,4 @@
-//! `persist.Object`: its `methods`.
+//! `persist.Object`: its `methods`, and the `versions` of classes.
 
 pub(crate) mod methods;
+mod versions;

@@ -5,6 +5,8 @@
 //!
 //! - `proxy`: the record in each of them. `place`: that of a dict or list, or its entries before it is stored. `dict`, `list`, `object`: the types.
 //! - `found`: from a container that a section found to its object. `classes`: the class of a stored object.
+//! - `programs`: what names the classes of a main program.
+//! - `registered`: classes that do not derive from `Object`.
 //! - `reference`: what a pickle of a proxy holds.
 
 pub(crate) mod classes;
@@ -13,5 +15,7 @@ pub(crate) mod found;
 pub(crate) mod list;
 pub(crate) mod object;
 pub(crate) mod place;
+pub(crate) mod programs;
 pub(crate) mod proxy;
 pub(crate) mod reference;
+pub(crate) mod registered;

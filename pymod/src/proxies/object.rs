@@ -7,26 +7,35 @@
 
 use persist_core::store::door::Known;
 use persist_core::store::{Error, Obj};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyDict, PyInt, PyString, PyTuple, PyType};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::classes;
+use super::classes::{self, Class};
 use super::dict::Dict;
 use super::list::List;
 use super::place;
 use super::proxy::Proxy;
 use crate::engine::class_names::Name;
 use crate::engine::shared::Shared;
+use crate::python::ffi::OnType;
 use crate::python::{error, ffi, refused};
+
+/// The attribute that holds the version of an object, in the store, and that of a class.
+pub(crate) const VERSION: &str = "__persist_version__";
+/// The version of an object that was stored without one.
+pub(crate) const FIRST_VERSION: i64 = 1;
 
 /// A stored object: attributes in the store, methods in the class.
 #[pyclass(frozen, subclass, weakref, dict, module = "persist")]
 pub struct Object {
     link: OnceLock<Link>,
     busy: AtomicBool,
+    /// Whether the object may be of an older version than its class.
+    is_old: AtomicBool,
     kept: Mutex<Option<Py<PyDict>>>,
 }
 
@@ -63,8 +72,20 @@ impl Object {
         Object {
             link: OnceLock::new(),
             busy: AtomicBool::new(false),
+            is_old: AtomicBool::new(false),
             kept: Mutex::new(None),
         }
+    }
+
+    /// Return whether the object may have to be upgraded before it is used.
+    #[inline]
+    pub(crate) fn is_old(&self) -> bool {
+        self.is_old.load(Ordering::Relaxed)
+    }
+
+    /// Note whether the object may be of an older version than its class.
+    pub(crate) fn set_old(&self, is_old: bool) {
+        self.is_old.store(is_old, Ordering::Relaxed);
     }
 
     /// The attributes from before the open transaction.
@@ -169,18 +190,110 @@ pub(crate) fn class_to_store(object: &Bound<'_, Object>, place: impl Fn() -> Str
         Some(proxy) => stored_class(py, proxy),
         None => {
             let (class, base) = (object.get_type(), py.get_type::<Object>());
-            if ffi::has_slots(&class, &base) {
-                let reason = format!(
-                    "a store keeps no __slots__ of class '{}': leave them out, stored attributes do not need them",
-                    class.name()?
-                );
-                return Err(refused::because(object, &place(), &reason));
-            }
             if !classes::is_found(&class, &base)? {
                 return Err(refused::because(object, &place(), &not_found(&class)?));
             }
             classes::name_of(&class, &base)
         }
+    }
+}
+
+/// The class name to store for an instance of a registered class.
+pub(crate) fn class_of_registered(value: &Bound<'_, PyAny>, place: impl Fn() -> String) -> PyResult<String> {
+    let (class, base) = (value.get_type(), value.py().get_type::<Object>());
+    if !classes::is_found(&class, &base)? {
+        return Err(refused::because(value, &place(), &not_found(&class)?));
+    }
+    classes::name_of(&class, &base)
+}
+
+/// The attributes that a transient instance has, in its `__dict__` and its slots.
+pub(crate) fn own_attributes<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    let dict = ffi::instance_dict(object)?;
+    let Some(slots) = classes::slots(&object.get_type()) else {
+        return Ok(dict);
+    };
+    let all = dict.copy()?;
+    for name in slots.iter_borrowed() {
+        // AttributeError: nothing is in the slot.
+        if let Ok(value) = ffi::generic_get(object, &*name.cast::<PyString>()?) {
+            all.set_item(name, value)?;
+        }
+    }
+    Ok(all)
+}
+
+/// The attributes of a transient instance that are stored.
+pub(crate) fn attributes_to_store<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    let (py, class) = (object.py(), object.get_type());
+    let to_store = PyDict::new(py);
+    for (name, value) in own_attributes(object)?.iter() {
+        if !classes::is_transient(&class, &name)? {
+            to_store.set_item(name, value)?;
+        }
+    }
+    if let Some(version) = version_of(&class)?
+        && !to_store.contains(intern!(py, VERSION))?
+    {
+        to_store.set_item(intern!(py, VERSION), version)?;
+    }
+    Ok(to_store)
+}
+
+/// Set an attribute of a bare instance, where it belongs: in a slot or the `__dict__`.
+pub(crate) fn put_attribute(
+    object: &Bound<'_, PyAny>,
+    name: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    if let Ok(text) = name.cast::<PyString>()
+        && ffi::on_type(object, text) == OnType::Slot
+    {
+        return ffi::generic_set(object, text, Some(value));
+    }
+    ffi::instance_dict(object)?.set_item(name, value)
+}
+
+/// Note in a copy that it is of the first version if the object has none: it is not of the version of its class when it
+/// is stored again.
+pub(crate) fn keep_version(object: &Bound<'_, PyAny>) -> PyResult<()> {
+    let name = intern!(object.py(), VERSION);
+    let dict = ffi::instance_dict(object)?;
+    if version_of(&object.get_type())?.is_some() && !dict.contains(name)? {
+        dict.set_item(name, FIRST_VERSION)?;
+    }
+    Ok(())
+}
+
+/// Remove from an instance what has been stored.
+fn clear_attributes(object: &Bound<'_, PyAny>) -> PyResult<()> {
+    let (dict, class) = (ffi::instance_dict(object)?, object.get_type());
+    for name in dict.keys() {
+        if !classes::is_transient(&class, &name)? {
+            dict.del_item(name)?;
+        }
+    }
+    for name in classes::slots(&class)
+        .iter()
+        .flat_map(|slots| slots.iter_borrowed())
+    {
+        // AttributeError: nothing is in the slot.
+        let _ = ffi::generic_set(object, &*name.cast::<PyString>()?, None);
+    }
+    Ok(())
+}
+
+/// The version of a class, if it has one.
+pub(crate) fn version_of(class: &Bound<'_, PyType>) -> PyResult<Option<i64>> {
+    let Some(version) = ffi::class_member(class, intern!(class.py(), VERSION)) else {
+        return Ok(None);
+    };
+    match version.cast_exact::<PyInt>().ok().and_then(|n| ffi::int_value(n)) {
+        Some(n) if n >= 1 => Ok(Some(n)),
+        _ => Err(PyTypeError::new_err(format!(
+            "{VERSION} of class '{}' must be an int, 1 or more",
+            class.name()?
+        ))),
     }
 }
 
@@ -215,8 +328,20 @@ pub(crate) fn grown_class<'py>(object: &Bound<'py, Object>) -> PyResult<Option<B
 
 /// Give a generic object its class.
 pub(crate) fn set_class(object: &Bound<'_, Object>, class: &Bound<'_, PyType>) -> PyResult<()> {
-    let name = pyo3::intern!(object.py(), "__class__");
-    ffi::generic_set(object.as_any(), name, Some(class.as_any()))
+    let py = object.py();
+    ffi::generic_set(object.as_any(), intern!(py, "__class__"), Some(class.as_any()))?;
+    classes::prepare(class, &py.get_type::<Object>())?;
+    note_version(object)
+}
+
+/// Note that the object has to be compared with its class at its next use. What can only be read stays as it is.
+pub(crate) fn note_version(object: &Bound<'_, Object>) -> PyResult<()> {
+    if version_of(&object.get_type())?.is_some()
+        && let Some(proxy) = object.get().proxy()
+    {
+        object.get().set_old(!proxy.shared.read_only);
+    }
+    Ok(())
 }
 
 /// The class name in the store.
@@ -235,11 +360,12 @@ pub(crate) fn revive<'py>(
     let base = py.get_type::<Object>();
     let none = PyTuple::empty(py);
     let class = class
-        .map(|name| classes::find(&base, name))
+        .map(|name| classes::find_class(&base, name))
         .transpose()?
         .flatten();
     let made = match class {
-        Some(cls) => ffi::bare_instance(&base, &cls, &none)?,
+        Some(Class::Object(cls)) => ffi::bare_instance(&base, &cls, &none)?,
+        Some(Class::Value(cls)) => return value_of(py, &proxy, &cls),
         None => None,
     };
     let made = match made {
@@ -251,8 +377,19 @@ pub(crate) fn revive<'py>(
         .get()
         .set_link(proxy, known)
         .ok_or_else(|| error::general(py, "internal error: linked twice"))?;
+    note_version(object)?;
     let there = proxy.publish(&made, replace)?;
     Ok(there.unwrap_or(made))
+}
+
+/// The plain instance of a registered class that a stored object stands for; containers among its attributes are
+/// proxies.
+fn value_of<'py>(py: Python<'py>, proxy: &Proxy, class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {
+    // Values may be in values.
+    ffi::deeper()?;
+    let attributes = Bound::new(py, Dict::of_attributes(py, proxy)?)?.call_method0(intern!(py, "copy"))?;
+    py.import(intern!(py, "persist._registered"))?
+        .call_method1(intern!(py, "made"), (class, attributes))
 }
 
 /// Turn a transient instance into the proxy of the object in which its attributes were stored. Takes over one pin of
@@ -262,11 +399,11 @@ pub(crate) fn adopt(shared: &Arc<Shared>, source: &Bound<'_, PyAny>, obj: Obj) -
     let object = source.cast::<Object>()?;
     let this = object.get();
     let proxy = Proxy::new(shared, obj);
-    let dict = ffi::instance_dict(source)?;
     if shared.store.in_transaction() {
+        let attributes = attributes_to_store(source)?;
         let mut kept = this.kept();
         if kept.is_none() {
-            *kept = Some(dict.copy()?.unbind());
+            *kept = Some(attributes.unbind());
         }
         drop(kept);
         shared.core.new_instances.push(source.clone().unbind());
@@ -278,8 +415,7 @@ pub(crate) fn adopt(shared: &Arc<Shared>, source: &Bound<'_, PyAny>, obj: Obj) -
         .set_link(proxy, Known::default())
         .ok_or_else(|| error::general(py, "another thread has stored this object"))?;
     proxy.publish(source, true)?;
-    dict.clear();
-    Ok(())
+    clear_attributes(source)
 }
 
 /// Drop the kept attributes of these instances: the transaction in which they became persistent is committed.

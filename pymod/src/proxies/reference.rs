@@ -1,7 +1,7 @@
 //! Pickles of proxies: references, which name a store and a container, and hold no value.
 //!
-//! 1. A reference is a call of `persist._persist._reopen` with a str, ints and None: the path of the store and its uuid,
-//!    how it was opened (`store::reopen` has the meanings), and the address and id of the container.
+//! 1. A reference is a call of `persist._persist._reopen` with a str, ints, bools and None: the path of the store and
+//!    its uuid, how it was opened (`store::reopen` has the meanings), and the address and id of the container.
 //! 2. It names no class: an object gets its class as every object of a store does (`classes`).
 
 use persist_core::store::Durability;

@@ -52,7 +52,9 @@ pub(crate) enum OnType {
     Missing,
     /// A method or a plain class attribute: an attribute of the instance has priority.
     Plain,
-    /// A property, a slot or a similar descriptor: it has priority over attributes of the instance.
+    /// A slot (`__slots__`): the class only reserves the place of an attribute of the instance.
+    Slot,
+    /// A property or a similar descriptor: it has priority over attributes of the instance.
     Data,
 }
 
@@ -70,10 +72,35 @@ pub(crate) fn on_type(obj: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> OnT
         if found.is_null() {
             return OnType::Missing;
         }
-        let data = (*ffi::Py_TYPE(found)).tp_descr_set.is_some();
+        let kind = ffi::Py_TYPE(found);
+        let on_type = if (*kind).tp_descr_set.is_none() {
+            OnType::Plain
+        } else if kind == &raw mut ffi::PyMemberDescr_Type {
+            OnType::Slot
+        } else {
+            OnType::Data
+        };
         #[cfg(Py_GIL_DISABLED)]
         ffi::Py_DECREF(found);
-        if data { OnType::Data } else { OnType::Plain }
+        on_type
+    }
+}
+
+/// What a class or its bases have under a name, without a call of any descriptor or metaclass.
+#[inline]
+pub(crate) fn class_member<'py>(
+    class: &Bound<'py, PyType>,
+    name: &Bound<'py, PyString>,
+) -> Option<Bound<'py, PyAny>> {
+    let py = class.py();
+    // SAFETY: both pointers come from live bound references and the name is a str. A borrowed result becomes owned
+    // before any code can run that might drop it.
+    unsafe {
+        let ty = class.as_type_ptr();
+        #[cfg(not(Py_GIL_DISABLED))]
+        return Bound::from_borrowed_ptr_or_opt(py, _PyType_Lookup(ty, name.as_ptr()));
+        #[cfg(Py_GIL_DISABLED)]
+        return Bound::from_owned_ptr_or_opt(py, _PyType_LookupRef(ty, name.as_ptr()));
     }
 }
 

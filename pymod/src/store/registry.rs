@@ -143,9 +143,9 @@ pub(crate) fn open_snapshot(of: &Store, name: &str, lock_timeout: Duration) -> R
     Ok(opened(open, id, &core, &options))
 }
 
-/// Open the store that a pickle names, or use the existing opening as it is; None if it is another one. With `handle`, a
-/// handle is counted. Without, only a store that nothing else has open is kept open, by its last proxy. Called without
-/// the interpreter.
+/// Open the store that a pickle names, or use the existing opening as it is; None if it is another one. With `handle`,
+/// a handle is counted. Without, only a store that nothing else has open is kept open, by its last proxy. Called
+/// without the interpreter.
 pub(crate) fn reopen(
     path: &Path,
     options: &Options,

@@ -18,7 +18,7 @@ use crate::engine::bells::{Awaited, Bell};
 use crate::engine::shared::Shared;
 use crate::proxies::dict::Dict;
 use crate::proxies::list::List;
-use crate::proxies::object::forget_kept_attributes;
+use crate::proxies::object::{Object, forget_kept_attributes};
 use crate::python::error;
 
 /// An open block.
@@ -122,14 +122,18 @@ pub(crate) fn run<'py>(
     }
 }
 
-/// Return a transaction of the store that holds a Dict or List; None if `container` is neither.
+/// Return a transaction of the store that holds a Dict, a List or an object; None if `container` is none of them.
 #[pyfunction]
 #[pyo3(signature = (container, /))]
 pub(crate) fn _transaction_of(container: &Bound<'_, PyAny>) -> PyResult<Option<Transaction>> {
-    let proxy = match (container.cast::<Dict>(), container.cast::<List>()) {
-        (Ok(dict), _) => dict.get().proxy()?,
-        (_, Ok(list)) => list.get().proxy()?,
-        _ => return Ok(None),
+    let proxy = if let Ok(dict) = container.cast::<Dict>() {
+        dict.get().proxy()?
+    } else if let Ok(list) = container.cast::<List>() {
+        list.get().proxy()?
+    } else if let Ok(object) = container.cast::<Object>() {
+        object.get().stored()?
+    } else {
+        return Ok(None);
     };
     Ok(Some(Transaction::new(&proxy.shared)))
 }

@@ -6,9 +6,8 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::proxies::dict::Dict;
 use crate::proxies::list::List;
-use crate::proxies::object::Object;
+use crate::proxies::object::{self, Object};
 use crate::proxies::proxy::Proxy;
-use crate::python::ffi;
 
 /// The requested part of an entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -119,9 +118,26 @@ pub(crate) fn attributes<'py>(object: &Bound<'py, Object>) -> PyResult<Bound<'py
         Some(proxy) => Dict::plain_of(py, proxy),
         None => match &*object.get().kept() {
             Some(kept) => Ok(kept.bind(py).clone()),
-            None => ffi::instance_dict(object.as_any()),
+            None => object::own_attributes(object.as_any()),
         },
     }
+}
+
+/// The attributes of an instance that is to be stored, as a plain dict.
+pub(crate) fn attributes_to_store<'py>(object: &Bound<'py, Object>) -> PyResult<Bound<'py, PyDict>> {
+    if object.get().live_proxy(object.py())?.is_none() && object.get().kept().is_none() {
+        return object::attributes_to_store(object.as_any());
+    }
+    attributes(object)
+}
+
+/// The attributes of an instance of a registered class, as a plain dict.
+pub(crate) fn attributes_of_registered<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    let taken = value
+        .py()
+        .import("persist._registered")?
+        .call_method1("taken", (value,))?;
+    Ok(taken.cast_into()?)
 }
 
 /// A list of the keys, values or entries, read in one section.

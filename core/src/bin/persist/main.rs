@@ -1,8 +1,8 @@
 //! The `persist` command: inspects and maintains a store from the shell, without Python or a mount.
 //!
 //! 1. Commands that only inspect open the store read-only. No command creates a file unless its help says so.
-//! 2. Files: `list` (`ls`, `get`), `check`, `maintenance` (`stat`, `gc`, `compact`, `locks`), `lock`, `snapshots`
-//!    (take, list, drop), `copy` (`backup`, `restore`). `manual`: the manual page.
+//! 2. Files: `list` (`ls`, `get`), `check`, `maintenance` (`stat`, `gc`, `compact`, `locks`), `lock`, `rename`
+//!    (`rename-class`), `snapshots` (take, list, drop), `copy` (`backup`, `restore`). `manual`: the manual page.
 
 mod check;
 mod copy;
@@ -11,6 +11,7 @@ mod lock;
 mod maintenance;
 #[cfg(test)]
 mod manual;
+mod rename;
 mod snapshots;
 
 use clap::{Parser, Subcommand};
@@ -85,6 +86,16 @@ enum Command {
         /// The store file.
         store: PathBuf,
     },
+    /// Give all objects of a class another class name, MODULE:CLASS, when the class was renamed or moved to another
+    /// module. Programs may have the store open.
+    RenameClass {
+        /// The store file.
+        store: PathBuf,
+        /// The name that the objects have.
+        old: String,
+        /// The name that they get.
+        new: String,
+    },
     /// List the locks that are held or waited for.
     Locks {
         /// The store file.
@@ -128,6 +139,7 @@ impl Command {
             | Command::Compact { store }
             | Command::Gc { store }
             | Command::Check { store, .. }
+            | Command::RenameClass { store, .. }
             | Command::Locks { store }
             | Command::Ls { store, .. }
             | Command::Get { store, .. } => store,
@@ -206,6 +218,9 @@ fn run(command: Command) -> std::result::Result<ExitCode, Failure> {
         Command::Backup(args) => copy::backup(&args, &mut out)?,
         Command::Restore(args) => copy::restore(&args, &mut out)?,
         Command::Gc { store } => maintenance::gc(&open(store, false)?, &mut out)?,
+        Command::RenameClass { store, old, new } => {
+            rename::rename_class(&open(store, false)?, &old, &new, &mut out)?;
+        }
         Command::Locks { store } => maintenance::locks(&open(store, true)?, &mut out)?,
         Command::Lock(args) => code = lock::lock(&args)?,
         Command::Ls { store, path, at } => {
