@@ -12,16 +12,17 @@ import pytest
 from conftest import Script
 
 
-def test_snapshots_beside_another_task_do_not_block_the_loop(
-    store: persist.Store, root: persist.Dict
-) -> None:
-    """The second one waited 2 s for the checkpoint of the first."""
+def test_snapshots_beside_another_task_do_not_block_the_loop(path: Path) -> None:
+    """They waited 2 s for the checkpoint that `max_age` had begun, and that waited for the transaction."""
+    store = persist.open(path, max_age=0.02)
+    root = store.root
     store.snapshot("there")
-    root["x"] = 0
 
     async def main() -> None:
+        root["x"] = 0
         async with store.transaction_async():
             root["x"] = 1
+            await asyncio.sleep(0.5)
 
             async def second() -> None:
                 for n in range(5):
@@ -51,7 +52,9 @@ def test_snapshots_beside_another_task_do_not_block_the_loop(
         await taking
 
     asyncio.run(as_advised())
-    assert store.at("later").root["x"] == 2
+    with store.at("later") as later:
+        assert later.root["x"] == 2
+    store.close()
 
 
 GREENLETS = """
