@@ -60,7 +60,9 @@ impl Fs {
             return value.cloned().ok_or(FsError::Errno(libc::ENODATA));
         }
         match name {
-            TYPE => self.type_name(ctx, &place).map(String::into_bytes),
+            TYPE => self
+                .type_name(ctx, &place)
+                .map(|name| name.into_owned().into_bytes()),
             CLASS => match place {
                 Place::Dir(obj) => match self.shape(ctx, obj)?.own_class() {
                     Some(class) => Ok(class.as_bytes().to_vec()),
