@@ -11,7 +11,7 @@
 //! - `values`: reading values from the store. `graphs`: copying whole graphs, in and out.
 //! - `locks`: the application's locks.
 //! - `dict`, `list`, `object`: the methods of the three types.
-//! - `store`: `Store`, transactions, snapshots, and the open files.
+//! - `store`: `Store`, transactions, snapshots, and the open files. `wrapped`: the base of sets and deques.
 
 #![deny(unsafe_code)]
 
@@ -25,6 +25,7 @@ mod proxies;
 mod python;
 mod store;
 mod values;
+mod wrapped;
 
 use pyo3::prelude::*;
 
@@ -40,7 +41,8 @@ fn _persist(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<proxies::list::List>()?;
     python::ffi::install_sequence_items(&m.py().get_type::<proxies::list::List>());
     m.add_class::<proxies::object::Object>()?;
-    for class in ["Dict", "List", "Object"] {
+    m.add_class::<proxies::wrapped::Wrapped>()?;
+    for class in ["Dict", "List", "Object", "_Wrapped"] {
         let class = m.getattr(class)?;
         for (name, original) in [("lock_exclusive", "lockExcl"), ("lock_shared", "lockShared")] {
             class.setattr(name, class.getattr(original)?)?;
@@ -56,5 +58,10 @@ fn _persist(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(graphs::copy_out::copy_out, m)?)?;
     m.add_function(wrap_pyfunction!(object::methods::class_name, m)?)?;
     m.add_function(wrap_pyfunction!(proxies::classes::allow_import, m)?)?;
+    m.add_function(wrap_pyfunction!(wrapped::methods::_run, m)?)?;
+    m.add_function(wrap_pyfunction!(wrapped::methods::_set_class, m)?)?;
+    m.add_function(wrap_pyfunction!(wrapped::methods::_sorted_position, m)?)?;
+    m.add_function(wrap_pyfunction!(wrapped::methods::_sorted_keys, m)?)?;
+    m.add_function(wrap_pyfunction!(wrapped::methods::_find_class, m)?)?;
     m.add("__version__", env!("CARGO_PKG_VERSION"))
 }

@@ -95,7 +95,7 @@ def test_both_orders_of_the_attributes(mnt: Mount, order: tuple[str, str], kind:
     assert kinds(mnt)["c"] == (b"object", NAME)
 
 
-def test_what_is_no_class_is_refused(mnt: Mount) -> None:
+def test_another_text_is_refused(mnt: Mount) -> None:
     mnt.sh("mkdir c")
     for value in (b"dict-subclas", b"set[", b"", b"\xff"):
         with pytest.raises(OSError, match="Invalid argument"):

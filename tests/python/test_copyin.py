@@ -138,7 +138,7 @@ def test_attributes_mapping_is_copied_as_a_dict(root: persist.Dict) -> None:
 def test_an_error_names_the_place_of_what_cannot_be_stored(root: persist.Dict) -> None:
     node: Any = Node()
     node.edges = [0, {"to": (1, 2)}]
-    inner = {"set": {1}}
+    inner = {"set": object()}
     cases: list[tuple[Any, str]] = [
         ((1, 2), "cannot store 'tuple'; store a list"),
         ([1, 2, (3,)], r"cannot store 'tuple' at value\[2\]; store a list"),
@@ -146,7 +146,7 @@ def test_an_error_names_the_place_of_what_cannot_be_stored(root: persist.Dict) -
         ({1: {None: bytearray()}}, r"'bytearray' at value\[1\]\[None\]; store bytes"),
         (node, r"'tuple' at value\.edges\[1\]\['to'\];"),
         ({"n": [node]}, r"'tuple' at value\['n'\]\[0\]\.edges\[1\]\['to'\];"),
-        ([[], [inner], inner], r"'set' at value\[2\]\['set'\];"),
+        ([[], [inner], inner], r"'object' at value\[2\]\['set'\];"),
     ]
     for value, message in cases:
         with pytest.raises(TypeError, match=f"^.*{message}"):

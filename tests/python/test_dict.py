@@ -107,7 +107,7 @@ def test_keys_that_cannot_be_kept_say_so(root: persist.Dict) -> None:
         with pytest.raises(TypeError, match=type(key).__name__):
             root[key] = 1
         assert root.get(key) is None
-    for value in [(1, 2), {1}, object(), 1j, bytearray(b"x"), range(3), len]:
+    for value in [(1, 2), object(), 1j, bytearray(b"x"), range(3), len]:
         with pytest.raises(TypeError, match=type(value).__name__):
             root["k"] = value
         with pytest.raises(TypeError):

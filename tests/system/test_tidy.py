@@ -175,7 +175,7 @@ WINGS = (
 FLOORS = {
     "fuse/src": ("kernel", "fs", "views", "protocol", "watch", "command"),
     "fuse/src/fs": ("error", "context", "text", "known", "tree", "requests"),
-    "pymod/src": ("python", "engine", "proxies", "values", "graphs", "locks", "dict", "list", "object", "store"),
+    "pymod/src": ("python", "engine", "proxies", "values", "graphs", "locks", "dict", "list", "object", "store", "wrapped"),
 }
 
 

@@ -6,6 +6,7 @@ use super::state::{Note, State};
 use crate::error::{Error, Result};
 use crate::ids::Addr;
 use crate::object::header::{self, Kind, UNSHARED};
+use crate::object::ops::verify_sorted;
 use crate::object::salvage::{self, Lost, Piece};
 use crate::object::word::Word;
 use crate::object::{blob, class, dict, entries, graph as objects, list, path, scalar, splices};
@@ -103,7 +104,11 @@ impl State<'_, '_> {
             && !record.is_null()
             && (identity.kind == Kind::Object || !self.classes.has(record))
         {
-            self.find("classes", "a container of a class that the store does not know", h);
+            self.find(
+                "classes",
+                "a container of a class that the store does not know",
+                h,
+            );
         }
         let parent = match objects::holder(self.p, h) {
             Ok(parent) if parent != h => {
@@ -117,7 +122,10 @@ impl State<'_, '_> {
         let (n, whole) = self.content(h, identity.kind, own_keys, parent);
         match objects::hidden(self.p, h) {
             Ok(hidden) => {
-                for (at, what) in hidden.into_iter().zip([" (waiting entries)", " (metadata)", " (order)"]) {
+                for (at, what) in hidden
+                    .into_iter()
+                    .zip([" (waiting entries)", " (metadata)", " (order)"])
+                {
                     if !at.is_null() {
                         self.report.references += 1;
                         self.refer(at, parent, h, what);
@@ -125,6 +133,12 @@ impl State<'_, '_> {
                 }
             }
             Err(e) => self.fault("objects", &e, h),
+        }
+        if sound
+            && whole
+            && let Err(e) = verify_sorted(self.p, h)
+        {
+            self.fault("objects", &e, h);
         }
         self.torn |= !whole || !sound;
         match objects::len(self.p, h) {

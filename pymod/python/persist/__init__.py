@@ -9,10 +9,10 @@
 
 `persist.root()` is the root of the default store ($PERSIST_STORE, else ./persist.store);
 `persist.open(path)` opens any. What is stored is plain: None, bool, int, float, str, bytes, dicts,
-lists, symbolic links (`Link`), and instances of classes that derive from `persist.Object`. Any
-other type, also one that derives from these, is refused with advice what to store instead. Dicts
-and lists that are stored are copied in; what is fetched is a `Dict`, a `List` or an instance that
-works on the store itself.
+lists, sets, the containers of `collections`, symbolic links (`Link`), and instances of classes that
+derive from `persist.Object`, `Dict` or `List`. Any other type, also one that derives from these, is
+refused with advice what to store instead. Containers that are stored are copied in; what is fetched
+is a `Dict`, a `List`, a `Set` and so on, or an instance that works on the store itself.
 
 A store can name classes, and never runs code: an object gets its class if the module of that class
 is imported already, or was allowed by `persist.allow_import()`; else it is a generic `Object` with
@@ -51,6 +51,7 @@ from ._persist import (
     ValuesView,
     __version__,
     _close_all,
+    _Wrapped,
     allow_import,
     class_name,
     copy_out,
@@ -60,7 +61,10 @@ from ._persist import (
 __all__ = [
     "Conflict",
     "Corrupt",
+    "Counter",
     "Deadlock",
+    "DefaultDict",
+    "Deque",
     "Dict",
     "DurabilityUnknown",
     "Error",
@@ -75,9 +79,12 @@ __all__ = [
     "NoSnapshot",
     "NotLocked",
     "Object",
+    "OrderedDict",
     "OtherTask",
+    "Set",
     "Snapshot",
     "SnapshotExists",
+    "SortedDict",
     "Store",
     "Transaction",
     "TransactionAborted",
@@ -100,6 +107,26 @@ _abc.ValuesView.register(ValuesView)
 _abc.Mapping.register(Store)
 
 _roots = {}
+
+# Imported when they are used: most programs need none of them.
+_LAZY = {
+    "Counter": "_mappings",
+    "DefaultDict": "_mappings",
+    "Deque": "_containers",
+    "OrderedDict": "_mappings",
+    "Set": "_containers",
+    "SortedDict": "_sorted",
+}
+
+
+def __getattr__(name):
+    if name in _LAZY:
+        from importlib import import_module
+
+        found = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+        globals()[name] = found
+        return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def root(path=None):
@@ -131,6 +158,8 @@ def to_json(value):
     if isinstance(value, Dict):
         return value.copy()
     if isinstance(value, (List, KeysView, ValuesView, ItemsView)):
+        return list(value)
+    if isinstance(value, _Wrapped):
         return list(value)
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 

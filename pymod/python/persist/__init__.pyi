@@ -1,7 +1,9 @@
 from os import PathLike
 from typing import Any
 
+from ._containers import Deque, Set
 from ._link import Link
+from ._mappings import Counter, DefaultDict, OrderedDict
 from ._persist import (
     Conflict,
     Corrupt,
@@ -33,11 +35,15 @@ from ._persist import (
     copy_out,
     open,
 )
+from ._sorted import SortedDict
 
 __all__ = [
     "Conflict",
     "Corrupt",
+    "Counter",
     "Deadlock",
+    "DefaultDict",
+    "Deque",
     "Dict",
     "DurabilityUnknown",
     "Error",
@@ -52,9 +58,12 @@ __all__ = [
     "NoSnapshot",
     "NotLocked",
     "Object",
+    "OrderedDict",
     "OtherTask",
+    "Set",
     "Snapshot",
     "SnapshotExists",
+    "SortedDict",
     "Store",
     "Transaction",
     "TransactionAborted",

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A stored class name, parsed for lookups.
 pub(crate) struct Name {
-    text: String,
+    pub(crate) text: String,
     /// Module and qualified name, in parts; None if the text is not the name of a class.
     pub(crate) path: Option<(Py<PyString>, Vec<Py<PyString>>)>,
 }
@@ -34,6 +34,16 @@ pub(crate) enum Named {
     Known(Arc<Name>),
     /// The name is not cached yet.
     New(Class, String),
+}
+
+impl Named {
+    /// The name.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Named::Known(name) => &name.text,
+            Named::New(_, text) => text,
+        }
+    }
 }
 
 impl Names {

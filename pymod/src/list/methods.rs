@@ -16,7 +16,7 @@ use crate::locks::held::{Held, Until};
 use crate::locks::request::lock_async;
 use crate::locks::take::{self, LockKey};
 use crate::proxies::list::List;
-use crate::proxies::place::{self, Place};
+use crate::proxies::place::{self, Place, transient};
 use crate::python::arguments::{Given, equal};
 use crate::python::ffi;
 use crate::python::indices::{At, Clipped, position};
@@ -29,21 +29,12 @@ fn out_of_range(what: &str) -> PyErr {
     PyIndexError::new_err(format!("{what} out of range"))
 }
 
-/// What a list does that is in no store yet: its items are in a plain one.
-macro_rules! transient {
-    ($place:expr, $py:expr, $plain:ident => $result:expr) => {
-        if let Some($plain) = $place.place.plain($py)? {
-            return $result;
-        }
-    };
-}
-
 #[pymethods]
 impl List {
     /// A list of a subclass: one that is in no store until it is stored.
     #[new]
     #[classmethod]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(iterable=None, /)")]
     fn new_transient(
         cls: &Bound<'_, PyType>,
         _args: &Bound<'_, PyTuple>,
@@ -70,8 +61,17 @@ impl List {
     }
 
     /// Attributes are not stored, so instances of a subclass have none.
-    fn __setattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        place::set_attribute(slf.as_any(), slf.is_exact_instance_of::<List>(), name, Some(value))
+    fn __setattr__(
+        slf: &Bound<'_, Self>,
+        name: &Bound<'_, PyString>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        place::set_attribute(
+            slf.as_any(),
+            slf.is_exact_instance_of::<List>(),
+            name,
+            Some(value),
+        )
     }
 
     fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>) -> PyResult<()> {
@@ -91,10 +91,13 @@ impl List {
         }
         match at {
             At::Index(n) if n >= 0 => self.proxy()?.shared.fetch(py, |r| r.item_word(obj, n as u64))?,
-            At::Index(n) => self.proxy()?.shared.fetch(py, |r| match position(n, r.len(obj)?) {
-                Some(at) => r.item_word(obj, at),
-                None => Ok(None),
-            })?,
+            At::Index(n) => self
+                .proxy()?
+                .shared
+                .fetch(py, |r| match position(n, r.len(obj)?) {
+                    Some(at) => r.item_word(obj, at),
+                    None => Ok(None),
+                })?,
             At::Span(span) => return Ok(self.slice(py, span)?.into_any()),
         }
         .ok_or_else(|| out_of_range("list index"))
@@ -135,10 +138,13 @@ impl List {
             At::Index(n) => n,
             At::Span(span) => return self.del_slice(py, span),
         };
-        let removed = self.proxy()?.shared.write(py, |w| match position(n, w.len(obj)?) {
-            Some(at) => w.remove_items(obj, at, at + 1).map(|()| true),
-            None => Ok(false),
-        })?;
+        let removed = self
+            .proxy()?
+            .shared
+            .write(py, |w| match position(n, w.len(obj)?) {
+                Some(at) => w.remove_items(obj, at, at + 1).map(|()| true),
+                None => Ok(false),
+            })?;
         if removed {
             Ok(())
         } else {
@@ -440,7 +446,13 @@ impl List {
         shared: bool,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        lock_async(slf.as_any(), slf.get().proxy()?, &LockKey::whole(), shared, timeout)
+        lock_async(
+            slf.as_any(),
+            slf.get().proxy()?,
+            &LockKey::whole(),
+            shared,
+            timeout,
+        )
     }
 
     /// Release one level of a lock; see `Dict.unlock`.

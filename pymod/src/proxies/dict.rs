@@ -14,7 +14,15 @@ use super::proxy::Proxy;
 /// >>> root['x'] += 1
 /// >>> root['l'] = [1, {'a': None}]
 /// >>> root['l'][1]['a'] = 'changed in place'
-#[pyclass(frozen, subclass, mapping, weakref, generic, freelist = 64, module = "persist")]
+#[pyclass(
+    frozen,
+    subclass,
+    mapping,
+    weakref,
+    generic,
+    freelist = 64,
+    module = "persist"
+)]
 pub struct Dict {
     pub(crate) place: Place,
     /// True for `obj.__dict__`, false for a dict in the store.

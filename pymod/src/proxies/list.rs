@@ -12,7 +12,15 @@ use super::proxy::Proxy;
 /// >>> root['l'].sort()
 /// >>> root['l'][0:2]
 /// [1, 2]
-#[pyclass(frozen, subclass, sequence, weakref, generic, freelist = 64, module = "persist")]
+#[pyclass(
+    frozen,
+    subclass,
+    sequence,
+    weakref,
+    generic,
+    freelist = 64,
+    module = "persist"
+)]
 pub struct List {
     pub(crate) place: Place,
 }

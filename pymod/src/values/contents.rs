@@ -68,7 +68,9 @@ impl List {
     pub(crate) fn part<'py>(&self, py: Python<'py>, start: u64, max: usize) -> PyResult<Bound<'py, PyList>> {
         if let Some(plain) = self.place.plain(py)? {
             let start = usize::try_from(start).unwrap_or(usize::MAX);
-            return Ok(plain.cast::<PyList>()?.get_slice(start, start.saturating_add(max)));
+            return Ok(plain
+                .cast::<PyList>()?
+                .get_slice(start, start.saturating_add(max)));
         }
         let obj = self.proxy()?.obj;
         self.gather(py, |r, found| {

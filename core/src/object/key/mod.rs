@@ -18,6 +18,10 @@
 //! Equality is Python's, with one difference: a NaN equals a NaN of the same bits. A str never equals bytes,
 //! and a number never equals a str.
 
+mod order;
+
+pub use order::order;
+
 use super::blob;
 use super::scalar::{self, ScalarKind};
 use super::value::{In, Key, LargeKind, Small};

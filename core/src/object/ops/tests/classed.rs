@@ -79,7 +79,10 @@ fn what_is_beside_the_entries_stays_when_a_class_comes() {
     check_graph(&w).unwrap();
     assert_eq!(refs(&w, obj).unwrap(), 41);
     assert_eq!(waiting(&w, obj).unwrap(), Some(waits));
-    assert_eq!(metadata(&w, obj, &Of::Container).unwrap().as_deref(), Some(&b"mode"[..]));
+    assert_eq!(
+        metadata(&w, obj, &Of::Container).unwrap().as_deref(),
+        Some(&b"mode"[..])
+    );
     assert_eq!(class(&w, obj).unwrap().as_deref(), Some("shop:Line"));
 }
 
