@@ -11,7 +11,7 @@
 //! - `values`: reading values from the store. `graphs`: copying whole graphs, in and out.
 //! - `locks`: the application's locks. `watch`: reported changes, and waiting for them.
 //! - `dict`, `list`, `object`: the methods of the three types.
-//! - `store`: `Store`, transactions, snapshots, and the open files.
+//! - `store`: `Store`, transactions, snapshots, and the open files. `wrapped`: the base of sets and deques.
 
 #![deny(unsafe_code)]
 
@@ -26,6 +26,7 @@ mod python;
 mod store;
 mod values;
 mod watch;
+mod wrapped;
 
 use pyo3::prelude::*;
 
@@ -41,7 +42,8 @@ fn _persist(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<proxies::list::List>()?;
     python::ffi::install_sequence_items(&m.py().get_type::<proxies::list::List>());
     m.add_class::<proxies::object::Object>()?;
-    for class in ["Dict", "List", "Object"] {
+    m.add_class::<proxies::wrapped::Wrapped>()?;
+    for class in ["Dict", "List", "Object", "_Wrapped"] {
         let class = m.getattr(class)?;
         for (name, original) in [("lock_exclusive", "lockExcl"), ("lock_shared", "lockShared")] {
             class.setattr(name, class.getattr(original)?)?;
@@ -66,5 +68,10 @@ fn _persist(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(proxies::classes::_is_found, m)?)?;
     m.add_function(wrap_pyfunction!(object::methods::alias, m)?)?;
     m.add_function(wrap_pyfunction!(proxies::registered::_register, m)?)?;
+    m.add_function(wrap_pyfunction!(wrapped::methods::_run, m)?)?;
+    m.add_function(wrap_pyfunction!(wrapped::methods::_set_class, m)?)?;
+    m.add_function(wrap_pyfunction!(wrapped::methods::_sorted_position, m)?)?;
+    m.add_function(wrap_pyfunction!(wrapped::methods::_sorted_keys, m)?)?;
+    m.add_function(wrap_pyfunction!(wrapped::methods::_find_container_class, m)?)?;
     m.add("__version__", env!("CARGO_PKG_VERSION"))
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import errno
 import os
 import sys
@@ -95,7 +96,7 @@ def test_both_orders_of_the_attributes(mnt: Mount, order: tuple[str, str], kind:
     assert kinds(mnt)["c"] == (b"object", NAME)
 
 
-def test_what_is_no_class_is_refused(mnt: Mount) -> None:
+def test_another_text_is_refused(mnt: Mount) -> None:
     mnt.sh("mkdir c")
     for value in (b"dict-subclas", b"set[", b"", b"\xff"):
         with pytest.raises(OSError, match="Invalid argument"):
@@ -105,6 +106,51 @@ def test_what_is_no_class_is_refused(mnt: Mount) -> None:
         with pytest.raises(OSError, match="Invalid argument"):
             os.setxattr(mnt.path / "c", CLASS, value)
     assert kinds(mnt)["c"] == (b"dict-subclass", b"")
+
+
+BUILTIN = {
+    "set": b"set",
+    "deque": b"deque",
+    "bound": b"deque[2]",
+    "ordered": b"OrderedDict",
+    "counter": b"Counter",
+    "default": b"defaultdict[builtins:list]",
+    "sorted": b"SortedDict",
+}
+
+
+def fill_builtin(mnt: Mount) -> None:
+    with persist.open(mnt.store) as store:
+        root = store.root
+        root["set"] = {1, "a", b"b"}
+        root["deque"] = collections.deque([1, {"x": 1}, {"s"}])
+        root["bound"] = collections.deque([1, 2, 3], 2)
+        root["ordered"] = collections.OrderedDict([("b", 1), ("a", 2)])
+        root["counter"] = collections.Counter("aab")
+        root["default"] = collections.defaultdict(list, a=[1])
+        root["sorted"] = persist.SortedDict({"c": 3, "a": 1, "b": 2})
+
+
+def test_python_containers_are_directories(mnt: Mount) -> None:
+    fill_builtin(mnt)
+    assert {name: get(mnt, name, TYPE) for name in BUILTIN} == BUILTIN
+    assert os.listxattr(mnt.path / "set") == [TYPE]
+    assert sorted(os.listdir(mnt.path / "set")) == sorted(["a", "%i:1", "%b:62"])
+    assert (mnt.path / "deque/0").read_text() == "1\n"
+    with pytest.raises(OSError, match="Invalid argument"):
+        os.setxattr(mnt.path / "set", CLASS, b"shop:Inventory")
+    with persist.open(mnt.store) as store:
+        # The mount keeps the order of a sorted dict, and adds to a set.
+        mnt.sh("echo 0 > sorted/0; mv sorted/c sorted/bb; rm sorted/a; touch set/new")
+        assert list(store.root["sorted"]) == ["0", "b", "bb"]
+        assert store.root["set"] == {1, "a", b"b", "new"}
+        os.setxattr(mnt.path / "set", TYPE, b"dict")
+        assert type(store.root["set"]) is persist.Dict
+        os.setxattr(mnt.path / "set", TYPE, b"set")
+        assert store.root["set"] == {1, "a", b"b", "new"}
+        with pytest.raises(OSError, match="Invalid argument"):
+            os.setxattr(mnt.path / "set", TYPE, b"SortedDict")
+        assert get(mnt, "set", TYPE) == b"set"
 
 
 CP = "cp -a {src}/. {dst}/"
@@ -128,3 +174,23 @@ def test_tools_keep_the_class(mounts, tmp_path: Path, tool: str) -> None:  # typ
         assert type(store.root["i"]) is Inventory
         assert type(store.root["l"]) is Line
         assert store.root["l"][0] == {"c": 3}
+
+
+@pytest.mark.parametrize("tool", [CP, RSYNC, TAR], ids=["cp", "rsync", "tar"])
+def test_tools_keep_python_containers(mounts, tmp_path: Path, tool: str) -> None:  # type: ignore[no-untyped-def]
+    need("cp", "rsync", "tar")
+    src, dst, disk = mounts("src"), mounts("dst"), tmp_path / "disk"
+    disk.mkdir()
+    fill_builtin(src)
+    run(tool.format(src=src.path, dst=disk), tmp_path)
+    run(tool.format(src=disk, dst=dst.path), tmp_path)
+    with persist.open(src.store) as store:
+        before = persist.copy_out(store.root)
+    with persist.open(dst.store) as store:
+        after = persist.copy_out(store.root)
+    # Tools make files in an order of their own.
+    after["ordered"].move_to_end(next(iter(before["ordered"])), last=False)
+    assert after == before
+    assert {name: type(value) for name, value in after.items()} == {n: type(v) for n, v in before.items()}
+    assert after["bound"].maxlen == 2
+    assert after["default"].default_factory is list

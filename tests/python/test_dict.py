@@ -107,7 +107,7 @@ def test_keys_that_cannot_be_kept_say_so(root: persist.Dict) -> None:
         with pytest.raises(TypeError, match=type(key).__name__):
             root[key] = 1
         assert root.get(key) is None
-    for value in [{1}, object(), iter([1]), {}.keys(), type, len]:
+    for value in [object(), iter([1]), {}.keys(), type, len]:
         with pytest.raises(TypeError, match=type(value).__name__):
             root["k"] = value
         with pytest.raises(TypeError):

@@ -67,7 +67,7 @@ def test_an_instance_keeps_its_class_and_its_methods(root: persist.Dict) -> None
     assert Inventory.made == made, "__init__ was called again"
 
 
-def test_it_is_there_after_reopening(path: Path) -> None:
+def test_it_is_the_same_after_reopening(path: Path) -> None:
     with persist.open(path) as store:
         store.root["i"] = Inventory(a=1)
         store.root["l"] = Line([1, Inventory(b=2)])
@@ -200,7 +200,9 @@ def test_a_class_that_no_import_finds_is_refused(root: persist.Dict) -> None:
     class Local(persist.Dict[str, int]):
         pass
 
-    with pytest.raises(TypeError, match=r"cannot store 'Local' at value\['a'\]\[0\]; no import finds its class"):
+    with pytest.raises(
+        TypeError, match=r"cannot store 'Local' at value\['a'\]\[0\]; no import finds its class"
+    ):
         root["x"] = {"a": [Local()]}
     assert root == {}
 
@@ -253,7 +255,9 @@ def test_an_unknown_class_is_named(path: Path, tmp_path: Path, monkeypatch: pyte
     del sys.modules["shop_of_test"]
 
 
-def test_a_stored_class_must_be_of_the_kind(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stored_class_must_be_of_the_kind(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "kinds_of_test.py").write_text("import persist\nclass C(persist.Dict): pass\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     import kinds_of_test  # type: ignore[import-not-found]
@@ -263,7 +267,10 @@ def test_a_stored_class_must_be_of_the_kind(path: Path, tmp_path: Path, monkeypa
     for text in ("class C(persist.List): pass", "class C(persist.Object): pass", "class C: pass", "C = 1"):
         (tmp_path / "kinds_of_test.py").write_text(f"import persist\n{text}\n# {len(text)}\n")
         del sys.modules["kinds_of_test"]
-        exec(f"import persist\n{text}", sys.modules.setdefault("kinds_of_test", type(sys)("kinds_of_test")).__dict__)
+        exec(
+            f"import persist\n{text}",
+            sys.modules.setdefault("kinds_of_test", type(sys)("kinds_of_test")).__dict__,
+        )
         with persist.open(path) as store:
             assert type(store.root["c"]) is persist.Dict
             assert store.root["c"] == {"a": 1}

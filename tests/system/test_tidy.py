@@ -177,6 +177,7 @@ FLOORS = {
     "fuse/src/fs": ("error", "context", "text", "known", "tree", "requests"),
     "pymod/src": (
         *("python", "engine", "proxies", "values", "graphs", "locks", "watch", "dict", "list", "object", "store"),
+        "wrapped",
     ),
 }
 

@@ -6,6 +6,7 @@ use super::state::{Note, State};
 use crate::error::{Error, Result};
 use crate::ids::Addr;
 use crate::object::header::{self, Kind, UNSHARED};
+use crate::object::ops::verify_sorted;
 use crate::object::salvage::{self, Lost, Piece};
 use crate::object::word::Word;
 use crate::object::{blob, class, dict, entries, graph as objects, list, path, scalar, splices};
@@ -132,6 +133,12 @@ impl State<'_, '_> {
                 }
             }
             Err(e) => self.fault("objects", &e, h),
+        }
+        if sound
+            && whole
+            && let Err(e) = verify_sorted(self.p, h)
+        {
+            self.fault("objects", &e, h);
         }
         self.torn |= !whole || !sound;
         match objects::len(self.p, h) {

@@ -1,6 +1,6 @@
-//! The classes of dicts and lists that the doors know by themselves: the containers of Python that are neither a dict nor
-//! a list. Their names have no module, so that no class of a program has one of them. What belongs to a class is in
-//! brackets after it: `deque[10]` holds at most ten items, `defaultdict[builtins:list]` makes a list.
+//! The classes of dicts and lists that the doors know by themselves: the containers of Python that are neither a
+//! plain dict nor a plain list. Their names have no module, so that no class of a program has one of them. What belongs
+//! to a class is in brackets after it: `deque[10]` holds at most ten items, `defaultdict[builtins:list]` makes a list.
 
 use super::header::Kind;
 

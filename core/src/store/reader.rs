@@ -148,6 +148,17 @@ impl Reader<'_> {
         ops::items(self, obj, start, max, out)
     }
 
+    /// Return the position of a key among the keys of a sorted dict (class `SortedDict`): before the key that is equal
+    /// to it, or after it. `Error::Invalid` for a key that has no order among them.
+    pub fn sorted_position(&self, dict: Obj, key: &Key<'_>, after: bool) -> Result<u64> {
+        ops::sorted_position(self, dict, key, after)
+    }
+
+    /// Append up to `max` keys of a sorted dict to `out`, in ascending order, from position `start`.
+    pub fn sorted_keys(&self, dict: Obj, start: u64, max: usize, out: &mut Vec<Value>) -> Result<()> {
+        ops::sorted_keys(self, dict, start, max, out)
+    }
+
     /// Return the dict of the entries that wait beside a list, if there are any. It does not count as an item; the
     /// mount keeps there what is written out of turn.
     #[doc(hidden)]

@@ -32,7 +32,8 @@ impl Writer<'_> {
     }
 
     /// Give a dict or list a class, or take it away. The entries stay. A door makes of it what it makes of an object's
-    /// class: the engine only keeps it.
+    /// class: the engine only keeps it, but for `SortedDict`, a dict whose keys it keeps in order. That takes time in
+    /// proportion to the entries that are there.
     pub fn set_class(&mut self, obj: Obj, class: Option<&str>) -> Result<()> {
         ops::set_class(self, obj, class)
     }

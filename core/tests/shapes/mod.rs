@@ -288,6 +288,12 @@ fn classes(store: &Store) {
                 }
             }
         }
+        let sorted = w.new_dict()?;
+        w.set(root, &Key::Str(b"sorted"), &In::Obj(sorted))?;
+        w.set_class(sorted, Some("SortedDict"))?;
+        for i in 0..50i64 {
+            w.set(sorted, &Key::Int(i * 37 % 50), &In::Int(i))?;
+        }
         for (i, name) in ["shop:Inventory", "set", ""].into_iter().enumerate() {
             let (d, l) = (w.new_dict()?, w.new_list()?);
             w.set(root, &Key::Str(format!("dict {i}").as_bytes()), &In::Obj(d))?;

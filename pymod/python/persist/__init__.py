@@ -9,11 +9,12 @@
 
 `persist.root()` is the root of the default store ($PERSIST_STORE, else ./persist.store);
 `persist.open(path)` opens any. What is stored is plain: None, bool, int, float, str, bytes, dicts,
-lists, symbolic links (`Link`), tuples, frozensets, dates, decimals and other values of the standard
-library and of numpy, and instances of classes that derive from `persist.Object` or are registered
-(`register`). Any other type, also one that derives from these, is refused with advice what to store
-instead. Dicts and lists that are stored are copied in; what is fetched is a `Dict`, a `List` or an
-instance that works on the store itself.
+lists, sets, the containers of `collections`, symbolic links (`Link`), tuples, frozensets, dates,
+decimals and other values of the standard library and of numpy, and instances of classes that derive
+from `persist.Object`, `Dict` or `List` or are registered (`register`, `register_dataclass`). Any other
+type, also one that derives from these, is refused with advice what to store instead. Containers that
+are stored are copied in; what is fetched is a `Dict`, a `List`, a `Set` and so on, or an instance that
+works on the store itself.
 
 A store can name classes, and never runs code: an object gets its class if the module of that class
 is imported already, or was allowed by `persist.allow_import()`; else it is a generic `Object` with
@@ -55,6 +56,7 @@ from ._persist import (
     Watch,
     __version__,
     _close_all,
+    _Wrapped,
     alias,
     allow_import,
     class_name,
@@ -67,7 +69,10 @@ __all__ = [
     "Change",
     "Conflict",
     "Corrupt",
+    "Counter",
     "Deadlock",
+    "DefaultDict",
+    "Deque",
     "Dict",
     "DurabilityUnknown",
     "Error",
@@ -83,9 +88,12 @@ __all__ = [
     "NotLocked",
     "Object",
     "Opaque",
+    "OrderedDict",
     "OtherTask",
+    "Set",
     "Snapshot",
     "SnapshotExists",
+    "SortedDict",
     "Store",
     "Transaction",
     "TransactionAborted",
@@ -113,6 +121,26 @@ _abc.ValuesView.register(ValuesView)
 _abc.Mapping.register(Store)
 
 _roots = {}
+
+# Imported when they are used: most programs need none of them.
+_LAZY = {
+    "Counter": "_mappings",
+    "DefaultDict": "_mappings",
+    "Deque": "_containers",
+    "OrderedDict": "_mappings",
+    "Set": "_containers",
+    "SortedDict": "_sorted",
+}
+
+
+def __getattr__(name):
+    if name in _LAZY:
+        from importlib import import_module
+
+        found = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+        globals()[name] = found
+        return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def root(path=None):
@@ -189,6 +217,8 @@ def to_json(value):
     if isinstance(value, Dict):
         return value.copy()
     if isinstance(value, (List, KeysView, ValuesView, ItemsView)):
+        return list(value)
+    if isinstance(value, _Wrapped):
         return list(value)
     from ._codecs import plain
 

@@ -1,7 +1,9 @@
 from os import PathLike
 from typing import Any, Literal, TypeVar
 
+from ._containers import Deque, Set
 from ._link import Link
+from ._mappings import Counter, DefaultDict, OrderedDict
 from ._persist import (
     Change,
     Conflict,
@@ -36,6 +38,7 @@ from ._persist import (
     copy_out,
     open,
 )
+from ._sorted import SortedDict
 from ._typed import Opaque, register
 
 _T = TypeVar("_T")
@@ -44,7 +47,10 @@ __all__ = [
     "Change",
     "Conflict",
     "Corrupt",
+    "Counter",
     "Deadlock",
+    "DefaultDict",
+    "Deque",
     "Dict",
     "DurabilityUnknown",
     "Error",
@@ -60,9 +66,12 @@ __all__ = [
     "NotLocked",
     "Object",
     "Opaque",
+    "OrderedDict",
     "OtherTask",
+    "Set",
     "Snapshot",
     "SnapshotExists",
+    "SortedDict",
     "Store",
     "Transaction",
     "TransactionAborted",

@@ -38,6 +38,7 @@ class Set(_Wrapped, _abc.MutableSet):
     {1, 2, 3, 4}
     """
 
+    __module__ = "persist"
     __slots__ = ()
     __class_getitem__ = classmethod(_types.GenericAlias)
 
@@ -179,9 +180,6 @@ class Set(_Wrapped, _abc.MutableSet):
 
     __copy__ = copy
 
-    def __deepcopy__(self, memo):
-        return self._plain()
-
     def update(self, *others):
         """Add the elements of all others, in one operation."""
         new = {}
@@ -260,12 +258,14 @@ def _builtin(other):
 class Deque(_Wrapped, _abc.MutableSequence):
     """A `collections.deque` that lives in a store, with its `maxlen`.
 
+    >>> import collections
     >>> root['q'] = collections.deque(maxlen=3)
     >>> root['q'].extend([1, 2, 3, 4])
     >>> root['q'].popleft()
     2
     """
 
+    __module__ = "persist"
     __slots__ = ()
     __class_getitem__ = classmethod(_types.GenericAlias)
 
@@ -319,7 +319,9 @@ class Deque(_Wrapped, _abc.MutableSequence):
     def __repr__(self):
         end = "" if self.maxlen is None else f", maxlen={self.maxlen}"
         text = repr(self._entries)
-        return text if text.startswith("<") else f"deque({text}{end})"
+        if text.startswith("<"):
+            return text.replace("persist.List", "persist.Deque")
+        return f"deque({text}{end})"
 
     def __reduce__(self):
         raise TypeError("cannot pickle a persist.Deque: pickle persist.copy_out(it)")

@@ -6,18 +6,21 @@ import collections as _collections
 import operator as _operator
 
 from ._containers import Deque, Set, _atomic, _not_made
-from ._persist import Dict, List, Object, _find_class, _set_class
+from ._persist import Dict, List, Object, _find_container_class, _set_class, class_name as _class_name
+from ._sorted import SortedDict
 
 
 class OrderedDict(Dict):
     """A `collections.OrderedDict` that lives in a store.
 
+    >>> import collections
     >>> root['o'] = collections.OrderedDict(a=1, b=2)
     >>> root['o'].move_to_end('a')
     >>> list(root['o'])
     ['b', 'a']
     """
 
+    __module__ = "persist"
     __slots__ = ()
 
     def __new__(cls, *args, **kwargs):
@@ -77,12 +80,14 @@ class OrderedDict(Dict):
 class Counter(Dict):
     """A `collections.Counter` that lives in a store.
 
+    >>> import collections
     >>> root['c'] = collections.Counter('abracadabra')
     >>> root['c'].update('aa')
     >>> root['c'].most_common(1)
     [('a', 7)]
     """
 
+    __module__ = "persist"
     __slots__ = ()
 
     def __new__(cls, *args, **kwargs):
@@ -148,7 +153,9 @@ class Counter(Dict):
         return how(self.copy(), _counts(other))
 
     def __eq__(self, other):
-        return self._compared(other, _equal) if isinstance(other, (_collections.Counter, Counter)) else super().__eq__(other)
+        if isinstance(other, (_collections.Counter, Counter)):
+            return self._compared(other, _equal)
+        return super().__eq__(other)
 
     def __ne__(self, other):
         same = self.__eq__(other)
@@ -178,7 +185,8 @@ class Counter(Dict):
         return self._compared(other, _operator.and_)
 
     def __or__(self, other):
-        return self._compared(other, _operator.or_)
+        both = self._compared(other, _operator.or_)
+        return super().__or__(other) if both is NotImplemented else both
 
     def _reflected(self, other, how):
         return how(other, self.copy()) if isinstance(other, _collections.Counter) else NotImplemented
@@ -193,7 +201,8 @@ class Counter(Dict):
         return self._reflected(other, _operator.and_)
 
     def __ror__(self, other):
-        return self._reflected(other, _operator.or_)
+        both = self._reflected(other, _operator.or_)
+        return super().__ror__(other) if both is NotImplemented else both
 
     def __pos__(self):
         return +self.copy()
@@ -229,12 +238,14 @@ def _at_most(a, b):
 class DefaultDict(Dict):
     """A `collections.defaultdict` that lives in a store, with its factory.
 
+    >>> import collections
     >>> root['d'] = collections.defaultdict(list)
     >>> root['d']['a'].append(1)
     >>> root['d']
     defaultdict(<class 'list'>, {'a': [1]})
     """
 
+    __module__ = "persist"
     __slots__ = ()
 
     def __new__(cls, *args, **kwargs):
@@ -243,7 +254,7 @@ class DefaultDict(Dict):
     @property
     def default_factory(self):
         """The class that makes a missing value, or None."""
-        _, _, text = _class_of(self).partition("[")
+        _, _, text = _class_name(self).partition("[")
         return _factory(text[:-1]) if text else None
 
     @default_factory.setter
@@ -281,12 +292,6 @@ class DefaultDict(Dict):
     __copy__ = copy
 
 
-def _class_of(container):
-    from ._persist import class_name
-
-    return class_name(container)
-
-
 # What a store may name as a factory: to call it runs no code of a program.
 _FACTORIES = {
     f"{cls.__module__}:{cls.__qualname__}": cls
@@ -299,7 +304,7 @@ _FACTORIES = {
 
 def _factory(name):
     """Return the factory of this name; raise TypeError if this program does not have it."""
-    found = _FACTORIES.get(name) or _find_class(name)
+    found = _FACTORIES.get(name) or _find_container_class(name)
     if found is None:
         raise TypeError(f"the factory {name!r} of a defaultdict is not imported")
     return found
@@ -312,7 +317,11 @@ def _with_factory(factory):
     name = f"{getattr(factory, '__module__', '')}:{getattr(factory, '__qualname__', '')}"
     if _FACTORIES.get(name) is factory:
         return f"defaultdict[{name}]"
-    if isinstance(factory, type) and issubclass(factory, (Dict, List, Object)) and _find_class(name) is factory:
+    if (
+        isinstance(factory, type)
+        and issubclass(factory, (Dict, List, Object))
+        and _find_container_class(name) is factory
+    ):
         return f"defaultdict[{name}]"
     raise TypeError(
         "the factory of a defaultdict in a store must be a builtin class like list, dict, set or int, "
@@ -326,6 +335,7 @@ _CLASSES = {
     "OrderedDict": OrderedDict,
     "Counter": Counter,
     "defaultdict": DefaultDict,
+    "SortedDict": SortedDict,
 }
 
 
@@ -360,6 +370,8 @@ def _made(name):
         return set()
     if kind == "deque":
         return _collections.deque(maxlen=int(text[:-1]) if text else None)
+    if kind == "SortedDict":
+        return {}
     if kind == "defaultdict":
         return _collections.defaultdict(_factory(text[:-1]) if text else None)
     return getattr(_collections, kind)()

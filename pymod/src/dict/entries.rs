@@ -1,6 +1,7 @@
 //! Reading, setting and merging entries of a `Dict` and attributes of an object.
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyKeyError, PyTypeError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
@@ -11,6 +12,23 @@ use crate::python::scalars::Scalar;
 use crate::python::{error, ffi};
 use crate::values::contents::as_dict;
 use crate::values::fast::Fast;
+
+/// A KeyError like dict's.
+#[cold]
+pub(super) fn key_error(key: &Bound<'_, PyAny>) -> PyErr {
+    PyKeyError::new_err((key.clone().unbind(),))
+}
+
+/// What a dict does about a key that it has not: a subclass may have `__missing__`.
+#[cold]
+pub(super) fn missing<'py>(dict: &Bound<'py, Dict>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    if !dict.is_exact_instance_of::<Dict>()
+        && let Some(missing) = dict.get_type().getattr_opt(intern!(dict.py(), "__missing__"))?
+    {
+        return missing.call1((dict, key));
+    }
+    Err(key_error(key))
+}
 
 impl Dict {
     /// The value under a key.

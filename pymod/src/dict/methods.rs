@@ -6,11 +6,11 @@
 
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::{PyKeyError, PyTypeError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use std::sync::atomic::Ordering;
 
+use super::entries::{key_error, missing};
 use super::iter::DictIter;
 use super::views::{ItemsView, KeysView, ValuesView};
 use crate::graphs::copy_in::put;
@@ -19,7 +19,7 @@ use crate::locks::held::{Held, Until};
 use crate::locks::request::lock_async;
 use crate::locks::take::{self, LockKey};
 use crate::proxies::dict::Dict;
-use crate::proxies::place::{self, Place};
+use crate::proxies::place::{self, Place, transient};
 use crate::proxies::reference::{self, Target};
 use crate::python::ffi;
 use crate::python::scalars::Scalar;
@@ -27,32 +27,6 @@ use crate::values::contents::{Part, as_dict};
 use crate::values::large::read_whole;
 use crate::values::show::{self, Shape};
 use crate::watch::watching::{Watch, watch};
-
-/// A KeyError like dict's.
-#[cold]
-fn key_error(key: &Bound<'_, PyAny>) -> PyErr {
-    PyKeyError::new_err((key.clone().unbind(),))
-}
-
-/// What a dict does about a key that it has not: a subclass may have `__missing__`.
-#[cold]
-fn missing<'py>(dict: &Bound<'py, Dict>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    if !dict.is_exact_instance_of::<Dict>()
-        && let Some(missing) = dict.get_type().getattr_opt(intern!(dict.py(), "__missing__"))?
-    {
-        return missing.call1((dict, key));
-    }
-    Err(key_error(key))
-}
-
-/// What a dict does that is in no store yet: its entries are in a plain one.
-macro_rules! transient {
-    ($place:expr, $py:expr, $plain:ident => $result:expr) => {
-        if let Some($plain) = $place.place.plain($py)? {
-            return $result;
-        }
-    };
-}
 
 /// Return the only optional argument, which may be None itself.
 fn one_default<'py>(what: &str, args: &Bound<'py, PyTuple>) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -81,7 +55,7 @@ impl Dict {
     /// A dict of a subclass: one that is in no store until it is stored.
     #[new]
     #[classmethod]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(*args, **kwargs)")]
     fn new_transient(
         cls: &Bound<'_, PyType>,
         _args: &Bound<'_, PyTuple>,

@@ -44,6 +44,16 @@ pub(crate) enum Named {
     New(Class, String),
 }
 
+impl Named {
+    /// The name.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Named::Known(name) => &name.text,
+            Named::New(_, text) => text,
+        }
+    }
+}
+
 impl Names {
     /// The maximal number of names. Programs have fewer classes; a store with more names is only slower.
     const MOST: usize = 1024;

@@ -19,9 +19,10 @@ use crate::engine::shared::Shared;
 use crate::proxies::dict::Dict;
 use crate::proxies::list::List;
 use crate::proxies::object::{self, BeingStored, Object};
-use crate::proxies::place;
+use crate::proxies::places;
 use crate::proxies::proxy::Proxy;
 use crate::proxies::registered;
+use crate::proxies::wrapped::{self, Wrapped};
 use crate::python::refused;
 use crate::python::scalars::Scalar;
 use crate::values::contents;
@@ -66,8 +67,11 @@ impl<'a> Arg<'a> {
         {
             return Ok(Some(Arg::Graph));
         }
-        if let Some(place) = place::of(value) {
+        if let Some(place) = places::of(value) {
             return Ok(Some(place.live(value.py())?.map_or(Arg::Graph, here)));
+        }
+        if let Ok(wrapped) = value.cast::<Wrapped>() {
+            return Ok(Some(here(wrapped.get().proxy()?)));
         }
         if let Ok(o) = value.cast::<Object>() {
             return Ok(Some(o.get().live_proxy(value.py())?.map_or(Arg::Graph, here)));
@@ -76,7 +80,10 @@ impl<'a> Arg<'a> {
         if value.is_exact_instance_of::<PyDict>() || value.is_exact_instance_of::<PyList>() {
             return Ok(Some(Arg::Graph));
         }
-        Ok(registered::is_instance(value).then_some(Arg::Graph))
+        if registered::is_instance(value) {
+            return Ok(Some(Arg::Graph));
+        }
+        Ok(wrapped::of_builtin(value)?.map(|_| Arg::Graph))
     }
 }
 
@@ -104,7 +111,7 @@ struct Node<'py> {
     source: Bound<'py, PyAny>,
     /// It becomes the proxy of the stored container.
     adopt: bool,
-    busy: (Option<BeingStored<'py>>, Option<place::BeingStored<'py>>),
+    busy: (Option<BeingStored<'py>>, Option<places::BeingStored<'py>>),
     entries: Vec<(Option<Bound<'py, PyAny>>, Slot<'py>)>,
 }
 
@@ -259,15 +266,21 @@ impl<'py> Gather<'py> {
         if node.source.is_instance_of::<PyList>() || node.source.is_instance_of::<List>() {
             node.kind = Kind::List;
         }
-        if let Some(here) = place::of(&node.source) {
+        if let Some(here) = places::of(&node.source) {
             let attributes = node.source.cast::<Dict>().is_ok_and(|d| d.get().attributes);
             if !attributes {
                 node.class = object::container_class(&node.source, || self.place(met))?;
                 node.adopt = here.live(self.py)?.is_none();
             }
             if node.adopt {
-                node.busy.1 = Some(place::BeingStored::begin(&node.source)?);
+                node.busy.1 = Some(places::BeingStored::begin(&node.source)?);
             }
+        } else if let Ok(there) = node.source.cast::<Wrapped>() {
+            node.class = Some(there.get().class()?.to_owned());
+            node.kind = match there.get().entries(self.py)?.is_instance_of::<List>() {
+                true => Kind::List,
+                false => Kind::Dict,
+            };
         } else if let Ok(o) = node.source.cast::<Object>() {
             node.kind = Kind::Object;
             node.class = Some(object::class_to_store(o, || self.place(met))?);
@@ -278,6 +291,11 @@ impl<'py> Gather<'py> {
         } else if registered::is_instance(&node.source) {
             node.kind = Kind::Object;
             node.class = Some(object::class_of_registered(&node.source, || self.place(met))?);
+        }
+        if node.class.is_none()
+            && let Some((kind, class)) = wrapped::of_builtin(&node.source)?
+        {
+            (node.kind, node.class) = (kind, Some(class));
         }
         self.nodes.push(node);
         self.seen.insert(address, self.nodes.len() - 1);
@@ -301,9 +319,16 @@ impl<'py> Gather<'py> {
         source: &Bound<'py, PyAny>,
     ) -> PyResult<Vec<(Option<Bound<'py, PyAny>>, Slot<'py>)>> {
         let mut entries = Vec::new();
-        let kept = match place::of(source) {
+        let kept = match places::of(source) {
             Some(here) if here.live(self.py)?.is_none() => here.kept(self.py),
-            _ => None,
+            Some(_) => None,
+            None => match source.cast::<Wrapped>() {
+                Ok(there) => Some(there.get().entries(self.py)?.clone()),
+                Err(_) => match wrapped::of_builtin(source)? {
+                    Some(_) => Some(wrapped::plain_entries(source)?),
+                    None => None,
+                },
+            },
         };
         let source = kept.as_ref().unwrap_or(source);
         if let Ok(list) = source.cast::<PyList>() {
@@ -413,7 +438,7 @@ impl<'py> Gather<'py> {
         for node in self.nodes.iter().filter(|n| n.adopt) {
             match held.next() {
                 Some(obj) if node.kind == Kind::Object => object::adopt(&self.shared, &node.source, obj)?,
-                Some(obj) => place::adopt(&self.shared, &node.source, obj)?,
+                Some(obj) => places::adopt(&self.shared, &node.source, obj)?,
                 None => break,
             }
         }

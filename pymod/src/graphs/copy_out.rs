@@ -3,6 +3,7 @@
 //! 1. One section reads everything, so the copy is of one moment. Shared and cyclic structure is kept; nothing
 //!    recurses.
 
+use persist_core::store::door::SORTED;
 use persist_core::store::{Kind, Obj, ObjectId, Reader, Result, Value};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
@@ -17,9 +18,10 @@ use crate::proxies::classes;
 use crate::proxies::dict::Dict;
 use crate::proxies::list::List;
 use crate::proxies::object::{Object, keep_version, put_attribute};
-use crate::proxies::place;
+use crate::proxies::places;
 use crate::proxies::proxy::Proxy;
 use crate::proxies::registered;
+use crate::proxies::wrapped::{self, Wrapped};
 use crate::python::{error, ffi, scalars};
 use crate::values::large::read_whole;
 
@@ -77,6 +79,16 @@ fn contents(r: &Reader<'_>, node: &Node) -> Result<Vec<Value>> {
     if node.kind == Kind::List {
         let len = usize::try_from(r.len(node.obj)?).unwrap_or(usize::MAX);
         r.items(node.obj, 0, len, &mut found)?;
+    } else if node.kind == Kind::Dict && node.class == SORTED {
+        let len = usize::try_from(r.len(node.obj)?).unwrap_or(usize::MAX);
+        let mut keys = Vec::new();
+        r.sorted_keys(node.obj, 0, len, &mut keys)?;
+        for key in keys {
+            let key = read_whole(r, key)?;
+            if let Some(value) = r.get(node.obj, &key.as_key()?)? {
+                found.extend([key, value]);
+            }
+        }
     } else {
         let mut cursor = 0;
         while let Some(entry) = r.next(node.obj, cursor)? {
@@ -173,6 +185,9 @@ fn made_of<'py>(
             continue;
         }
         let copy = match node.kind {
+            Kind::Dict | Kind::List if wrapped::is_builtin(&node.class, node.kind) => {
+                wrapped::made(py, &node.class)?
+            }
             Kind::Dict => match own_class(py, &py.get_type::<Dict>(), &node.class)? {
                 Some(made) => made,
                 None => PyDict::new(py).into_any(),
@@ -207,11 +222,20 @@ fn made_of<'py>(
     for (n, copy) in &fill {
         let node = &graph.nodes[*n];
         // The entries of an instance of a subclass are in a plain dict or list.
-        let plain = place::of(copy).and_then(|place| place.kept(py));
-        let copy = plain.as_ref().unwrap_or(copy);
+        let plain = places::of(copy).and_then(|place| place.kept(py));
+        let builtin = node.kind != Kind::Object && wrapped::is_builtin(&node.class, node.kind);
+        let plain = match (plain, node.kind) {
+            (None, Kind::List) if builtin => Some(PyList::empty(py).into_any()),
+            (None, _) if builtin => Some(PyDict::new(py).into_any()),
+            (plain, _) => plain,
+        };
+        let (whole, copy) = (copy, plain.as_ref().unwrap_or(copy));
         if let Ok(list) = copy.cast::<PyList>() {
             for value in &node.values {
                 list.append(object(value)?)?;
+            }
+            if builtin {
+                wrapped::fill(whole, copy)?;
             }
             continue;
         }
@@ -234,6 +258,9 @@ fn made_of<'py>(
         }
         if dict.is_none() {
             keep_version(copy)?;
+        }
+        if builtin {
+            wrapped::fill(whole, copy)?;
         }
     }
     made.into_iter().next().flatten().ok_or_else(lost)
@@ -293,6 +320,8 @@ pub(crate) fn copy_out<'py>(
         (d.get().place.get(), d.get().attributes)
     } else if let Ok(l) = obj.cast::<List>() {
         (l.get().place.get(), false)
+    } else if let Ok(w) = obj.cast::<Wrapped>() {
+        (w.get().get(), false)
     } else if let Ok(o) = obj.cast::<Object>() {
         (o.get().proxy(), false)
     } else {

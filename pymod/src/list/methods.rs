@@ -16,7 +16,7 @@ use crate::locks::held::{Held, Until};
 use crate::locks::request::lock_async;
 use crate::locks::take::{self, LockKey};
 use crate::proxies::list::List;
-use crate::proxies::place::{self, Place};
+use crate::proxies::place::{self, Place, transient};
 use crate::proxies::reference::{self, Target};
 use crate::python::arguments::{Given, duration, equal};
 use crate::python::ffi;
@@ -32,21 +32,12 @@ fn out_of_range(what: &str) -> PyErr {
     PyIndexError::new_err(format!("{what} out of range"))
 }
 
-/// What a list does that is in no store yet: its items are in a plain one.
-macro_rules! transient {
-    ($place:expr, $py:expr, $plain:ident => $result:expr) => {
-        if let Some($plain) = $place.place.plain($py)? {
-            return $result;
-        }
-    };
-}
-
 #[pymethods]
 impl List {
     /// A list of a subclass: one that is in no store until it is stored.
     #[new]
     #[classmethod]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(iterable=None, /)")]
     fn new_transient(
         cls: &Bound<'_, PyType>,
         _args: &Bound<'_, PyTuple>,

@@ -20,10 +20,11 @@ use crate::locks::take::{self, LockKey};
 use crate::proxies::classes;
 use crate::proxies::dict::Dict;
 use crate::proxies::object::{self, Link, Object};
-use crate::proxies::place;
+use crate::proxies::places;
 use crate::proxies::proxy::Proxy;
 use crate::proxies::reference::{self, Target};
 use crate::proxies::registered;
+use crate::proxies::wrapped::Wrapped;
 use crate::python::ffi::{self, OnType};
 use crate::python::scalars::{Scalar, utf8};
 use crate::values::contents::attributes;
@@ -457,8 +458,11 @@ impl Object {
 /// 'people:Person'
 #[pyfunction]
 pub(crate) fn class_name(obj: &Bound<'_, PyAny>) -> PyResult<String> {
-    if place::of(obj).is_some() {
+    if places::of(obj).is_some() {
         return Ok(object::container_class(obj, String::new)?.unwrap_or_default());
+    }
+    if let Ok(wrapped) = obj.cast::<Wrapped>() {
+        return Ok(wrapped.get().class()?.to_owned());
     }
     let object = obj.cast::<Object>()?;
     match object.get().live_proxy(obj.py())? {

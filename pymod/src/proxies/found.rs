@@ -12,8 +12,9 @@ use super::classes;
 use super::dict::Dict;
 use super::list::List;
 use super::object::{self, Object};
-use super::place;
+use super::places;
 use super::proxy::Proxy;
+use super::wrapped::{self, Wrapped};
 use crate::engine::class_names::{Name, Named};
 use crate::engine::shared::Shared;
 use crate::python::ffi;
@@ -45,7 +46,7 @@ impl Shared {
     pub(crate) fn wrap<'py>(self: &Arc<Self>, py: Python<'py>, found: Found) -> PyResult<Bound<'py, PyAny>> {
         let mut replace = false;
         if let Some(there) = self.cache.get(py, found.obj.id) {
-            if fits(&there, found.kind) {
+            if fits(&there, &found)? {
                 self.store.unpin(found.obj);
                 if let Some(class) = found.class
                     && there.is_exact_instance_of::<Object>()
@@ -101,11 +102,21 @@ fn revive<'py>(
         Kind::List => py.get_type::<List>(),
         Kind::Dict | Kind::Object => py.get_type::<Dict>(),
     };
-    let class = class
-        .map(|name| classes::find(&base, name))
-        .transpose()?
-        .flatten()
-        .filter(|class| !class.is(&base));
+    let builtin = match class {
+        Some(name) => wrapped::class_of(py, &name.text, kind)?,
+        None => None,
+    };
+    if let (Some(class), Some(name)) = (&builtin, class)
+        && let Some(made) = ffi::bare_instance(&py.get_type::<Wrapped>(), class, &PyTuple::empty(py))?
+    {
+        let this = made.cast::<Wrapped>()?.get();
+        let there = this.begin(py, proxy, kind, &name.text)?.publish(&made, replace)?;
+        return Ok(there.unwrap_or(made));
+    }
+    let class = match (builtin, class) {
+        (None, Some(name)) => classes::find(&base, name)?.filter(|class| !class.is(&base)),
+        (builtin, _) => builtin,
+    };
     let made = match class {
         Some(class) => ffi::bare_instance(&base, &class, &PyTuple::empty(py))?,
         None => None,
@@ -117,7 +128,7 @@ fn revive<'py>(
         };
         return publish(made, replace);
     };
-    if let Some(place) = place::of(&made) {
+    if let Some(place) = places::of(&made) {
         place.forget();
         place.set_link(proxy);
     }
@@ -125,17 +136,22 @@ fn revive<'py>(
 }
 
 fn publish(made: Bound<'_, PyAny>, replace: bool) -> PyResult<Bound<'_, PyAny>> {
-    let there = match place::of(&made).and_then(|place| place.get()) {
+    let there = match places::of(&made).and_then(|place| place.get()) {
         Some(proxy) => proxy.publish(&made, replace)?,
         None => None,
     };
     Ok(there.unwrap_or(made))
 }
 
-fn fits(there: &Bound<'_, PyAny>, kind: Kind) -> bool {
-    match kind {
+fn fits(there: &Bound<'_, PyAny>, found: &Found) -> PyResult<bool> {
+    Ok(match found.kind {
+        // It is as it was, or the mount has given it another class.
+        Kind::Dict | Kind::List if there.is_instance_of::<Wrapped>() => match &found.class {
+            Some(class) => there.cast::<Wrapped>()?.get().class()? == class.text(),
+            None => false,
+        },
         Kind::Dict => there.is_instance_of::<Dict>(),
         Kind::List => there.is_instance_of::<List>(),
         Kind::Object => there.is_instance_of::<Object>(),
-    }
+    })
 }

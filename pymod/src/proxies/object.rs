@@ -5,7 +5,8 @@
 //! 2. An instance that became persistent in an open transaction keeps a copy of its attributes until the end. After a
 //!    rollback, the instance is dead (`Gone`), but can be stored again, as a new object.
 
-use persist_core::store::door::Known;
+use persist_core::store::Kind;
+use persist_core::store::door::{Known, SORTED};
 use persist_core::store::{Error, Obj};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
@@ -17,8 +18,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use super::classes::{self, Class};
 use super::dict::Dict;
 use super::list::List;
-use super::place;
+use super::places;
 use super::proxy::Proxy;
+use super::wrapped;
 use crate::engine::class_names::Name;
 use crate::engine::shared::Shared;
 use crate::python::ffi::OnType;
@@ -166,7 +168,7 @@ pub(crate) fn container_class(
     where_at: impl Fn() -> String,
 ) -> PyResult<Option<String>> {
     let py = value.py();
-    let Some(here) = place::of(value) else {
+    let Some(here) = places::of(value) else {
         return Ok(None);
     };
     if let Some(proxy) = here.live(py)? {
@@ -177,6 +179,10 @@ pub(crate) fn container_class(
         true => py.get_type::<List>(),
         false => py.get_type::<Dict>(),
     };
+    let sorted = wrapped::class_of(py, SORTED, Kind::Dict)?;
+    if sorted.is_some_and(|sorted| sorted.is(&class)) {
+        return Ok(Some(SORTED.to_owned()));
+    }
     if !classes::is_found(&class, &base)? {
         return Err(refused::because(value, &where_at(), &not_found(&class)?));
     }
@@ -424,7 +430,7 @@ pub(crate) fn forget_kept_attributes(py: Python<'_>, born: Vec<Py<PyAny>>) {
         if let Ok(object) = object.bind(py).cast::<Object>() {
             let kept = object.get().kept().take();
             drop(kept);
-        } else if let Some(place) = place::of(object.bind(py)) {
+        } else if let Some(place) = places::of(object.bind(py)) {
             place.forget();
         }
     }

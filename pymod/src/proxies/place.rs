@@ -6,18 +6,14 @@
 //! 2. One that became persistent in an open transaction keeps its entries until the end. After a rollback it is dead
 //!    (`Gone`), but can be stored again, as a new container.
 
-use persist_core::store::{Error, Obj};
+use persist_core::store::Error;
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::dict::Dict;
-use super::list::List;
 use super::proxy::Proxy;
-use crate::engine::shared::Shared;
-use crate::python::error;
 use crate::python::ffi::{self, OnType};
 
 struct Link {
@@ -61,6 +57,11 @@ impl Place {
             link = next;
         }
         link.next.set(Box::new(made)).ok().and_then(|()| self.get())
+    }
+
+    /// Note that the entries are being stored, or not any more. Return what was noted before.
+    pub(crate) fn set_busy(&self, busy: bool) -> bool {
+        self.busy.swap(busy, Ordering::AcqRel)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Py<PyAny>>> {
@@ -131,55 +132,6 @@ impl Place {
     }
 }
 
-/// Prevents changes of a transient instance while it is being stored.
-pub(crate) struct BeingStored<'py>(Bound<'py, PyAny>);
-
-impl<'py> BeingStored<'py> {
-    /// Fail if another thread is storing the instance.
-    pub(crate) fn begin(object: &Bound<'py, PyAny>) -> PyResult<BeingStored<'py>> {
-        if let Some(place) = of(object)
-            && place.busy.swap(true, Ordering::AcqRel)
-        {
-            return Err(PyRuntimeError::new_err(
-                "another thread is storing this container",
-            ));
-        }
-        Ok(BeingStored(object.clone()))
-    }
-}
-
-impl Drop for BeingStored<'_> {
-    fn drop(&mut self) {
-        if let Some(place) = of(&self.0) {
-            place.busy.store(false, Ordering::Release);
-        }
-    }
-}
-
-/// The place of a `Dict` or `List`.
-pub(crate) fn of<'a>(value: &'a Bound<'_, PyAny>) -> Option<&'a Place> {
-    if let Ok(dict) = value.cast::<Dict>() {
-        return Some(&dict.get().place);
-    }
-    value.cast::<List>().ok().map(|list| &list.get().place)
-}
-
-/// Turn a transient instance into the proxy of the container in which its entries were stored. Takes over one pin of
-/// `obj`.
-pub(crate) fn adopt(shared: &Arc<Shared>, source: &Bound<'_, PyAny>, obj: Obj) -> PyResult<()> {
-    let py = source.py();
-    let lost = || error::general(py, "another thread has stored this container");
-    let proxy = Proxy::new(shared, obj);
-    let place = of(source).ok_or_else(lost)?;
-    place.set_link(proxy).ok_or_else(lost)?.publish(source, true)?;
-    if shared.store.in_transaction() {
-        shared.core.new_instances.push(source.clone().unbind());
-    } else {
-        place.forget();
-    }
-    Ok(())
-}
-
 /// Set an attribute of a `Dict` or `List`. Attributes are not stored: instances of a subclass have only those that the
 /// class handles.
 pub(crate) fn set_attribute(
@@ -206,3 +158,13 @@ pub(crate) fn empty(py: Python<'_>, is_dict: bool) -> Py<PyAny> {
         false => PyList::empty(py).into_any().unbind(),
     }
 }
+
+/// What a dict or list does that is in no store yet: its entries are in a plain one.
+macro_rules! transient {
+    ($of:expr, $py:expr, $plain:ident => $result:expr) => {
+        if let Some($plain) = $of.place.plain($py)? {
+            return $result;
+        }
+    };
+}
+pub(crate) use transient;

@@ -1,12 +1,12 @@
 //! `persist._Wrapped`, the type: the base of `Set` and `Deque`, whose entries are a dict or list in the store; and the
 //! table of the classes that the store names without a module (`persist._mappings`).
 
+use persist_core::store::Kind;
 use persist_core::store::door::builtin_kind;
-use persist_core::store::{Kind, Obj};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyModule, PySet, PyString, PyType};
+use pyo3::types::{PyModule, PySet, PyString, PyType};
 use std::sync::OnceLock;
 
 use super::dict::Dict;
@@ -79,7 +79,7 @@ pub(crate) fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
 }
 
 /// The class of what the store names so, if it is one that the store knows by itself.
-pub(crate) fn class<'py>(py: Python<'py>, name: &str, kind: Kind) -> PyResult<Option<Bound<'py, PyType>>> {
+pub(crate) fn class_of<'py>(py: Python<'py>, name: &str, kind: Kind) -> PyResult<Option<Bound<'py, PyType>>> {
     if builtin_kind(name) != Some(kind) {
         return Ok(None);
     }
@@ -92,7 +92,11 @@ pub(crate) fn of_builtin(value: &Bound<'_, PyAny>) -> PyResult<Option<(Kind, Str
     let py = value.py();
     if !value.is_exact_instance_of::<PySet>() {
         let module = value.get_type().module()?;
-        if !module.cast::<PyString>()?.to_str().is_ok_and(|name| name == "collections") {
+        if !module
+            .cast::<PyString>()?
+            .to_str()
+            .is_ok_and(|name| name == "collections")
+        {
             return Ok(None);
         }
     }
@@ -109,25 +113,19 @@ pub(crate) fn plain_entries<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'p
     module(value.py())?.call_method1("_entries", (value,))
 }
 
+/// Whether the store knows a class of this name by itself.
+pub(crate) fn is_builtin(name: &str, kind: Kind) -> bool {
+    builtin_kind(name) == Some(kind)
+}
+
 /// An empty value of the builtin class of this name, for copies out of the store.
-pub(crate) fn made<'py>(py: Python<'py>, name: &str, kind: Kind) -> PyResult<Option<Bound<'py, PyAny>>> {
-    match builtin_kind(name) == Some(kind) {
-        true => module(py)?.call_method1("_made", (name,)).map(Some),
-        false => Ok(None),
-    }
+pub(crate) fn made<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    module(py)?.call_method1("_made", (name,))
 }
 
 /// Fill what `made` has returned.
 pub(crate) fn fill(made: &Bound<'_, PyAny>, entries: &Bound<'_, PyAny>) -> PyResult<()> {
-    module(made.py())?.call_method1("_fill", (made, entries)).map(drop)
-}
-
-/// Whether copies have filled this value by `fill`.
-pub(crate) fn is_plain(value: &Bound<'_, PyAny>) -> bool {
-    value.is_exact_instance_of::<PyDict>() || value.is_exact_instance_of::<pyo3::types::PyList>()
-}
-
-/// The container that a Python object stands for.
-pub(crate) fn obj_of(value: &Bound<'_, PyAny>) -> Option<Obj> {
-    value.cast::<Wrapped>().ok().and_then(|w| Some(w.get().get()?.obj))
+    module(made.py())?
+        .call_method1("_fill", (made, entries))
+        .map(drop)
 }

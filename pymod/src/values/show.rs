@@ -4,7 +4,7 @@
 //!    `DEEPEST` is cut, and ends with `...`; no more is read than is shown.
 //! 2. A container that cannot be read (its store is closed) is shown with the reason.
 
-use persist_core::store::door::Small;
+use persist_core::store::door::{Small, builtin_kind};
 use persist_core::store::{Large, LargeKind, Reader, Result, Value};
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::intern;
@@ -144,6 +144,8 @@ pub(crate) fn named(of: &Bound<'_, PyAny>, proxy: &Proxy, shape: Shape) -> PyRes
         return Ok(text);
     }
     match proxy.shared.read(of.py(), |r| r.class(proxy.obj)) {
+        // The entries of a deque, for example, which its own class shows.
+        Ok(Some(class)) if builtin_kind(&class).is_some() => Ok(text),
         Ok(Some(class)) if !class.is_empty() => {
             Ok(format!("<persist.{} of class {class:?}: {text}>", shape.name()))
         }

@@ -5,6 +5,7 @@ use super::{Made, Salvage};
 use crate::check::sparse::PerContainer;
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
+use crate::object::builtin::SORTED;
 use crate::object::header::{self, DOOMED, DRAINED, Kind};
 use crate::object::salvage::{Lost, Piece, content};
 use crate::object::value::{In, Key, Value};
@@ -110,6 +111,15 @@ impl Salvage<'_, '_> {
             self.watch.advance(segments);
             if let Some(lost) = lost {
                 self.lose_remaining(h, &lost, n);
+            }
+        }
+        if !owing && identity.kind == Kind::Dict && self.class(h, Kind::Dict).as_deref() == Some(SORTED) {
+            match self.change(|w| w.set_class(new, Some(SORTED))) {
+                Err(Error::WrongKind { what }) => {
+                    let path = self.path(h);
+                    self.lose(path, format!("it is not sorted any more ({what})"));
+                }
+                done => done?,
             }
         }
         let mtime = p.u64_at(h + header::MTIME)?;
@@ -340,7 +350,8 @@ pub(super) fn new_container(w: &mut Writer<'_>, kind: Kind, class: Option<&str>)
         Kind::List => w.new_list()?,
         Kind::Object => return w.new_object(class.unwrap_or("")),
     };
-    if class.is_some() {
+    // A sorted dict gets its class at the end: until then, any key may be in it.
+    if class.is_some() && class != Some(SORTED) {
         w.set_class(new, class)?;
     }
     Ok(new)

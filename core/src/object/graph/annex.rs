@@ -13,9 +13,9 @@
 //! | 48 | 8 | dict: address of the list of its keys in order (`ops::sorted`; 0: none) |
 //!
 //! Invariants:
-//! 1. The dict of waiting entries, the metadata and the keys in order are hidden containers. Each is a container like any other; its home
-//!    is the owner of the annex, which refers to it once. It is not an entry: it has no key and no index, and no door
-//!    shows it as one.
+//! 1. The dict of waiting entries, the metadata and the keys in order are hidden containers. Each is a container like
+//!    any other; its home is the owner of the annex, which refers to it once. It is not an entry: it has no key and no
+//!    index, and no door shows it as one.
 //! 2. Walks over the content of a container meet the hidden ones after the entries (`content`), so liveness, the
 //!    checker and the freeing of a container include them.
 

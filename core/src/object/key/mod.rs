@@ -20,6 +20,10 @@
 //! Equality is Python's, with one difference: a NaN equals a NaN of the same bits. A str never equals bytes,
 //! and a number never equals a str.
 
+mod order;
+
+pub use order::order;
+
 use super::scalar::{self, ScalarKind, ScalarView};
 use super::value::{In, Key, LargeKind, Small, Value};
 use super::word::{Tag, Word};

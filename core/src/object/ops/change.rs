@@ -3,6 +3,7 @@
 use super::announce;
 use super::entry::{NO_KEYS, about, changing, encode, locate, out_of_range, takes_key, touch, wants_list};
 use super::metadata;
+use super::sorted;
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
 use crate::object::class::attr;
@@ -11,7 +12,7 @@ use crate::object::header::{self, Kind};
 use crate::object::splices::{self, Splice};
 use crate::object::value::{In, Key};
 use crate::object::word::Word;
-use crate::object::{class as classes, dict, entries, key as keys, list};
+use crate::object::{builtin, class as classes, dict, entries, key as keys, list};
 use crate::page::access::PagesMut;
 
 /// The most entries that `clear` removes one by one; more are detached as a whole and freed in steps. (Few in
@@ -38,7 +39,8 @@ pub fn new_object<W: PagesMut>(w: &mut W, class: &str) -> Result<Obj> {
 
 /// See `Writer::set_class`.
 pub fn set_class<W: PagesMut>(w: &mut W, obj: Obj, class: Option<&str>) -> Result<()> {
-    if changing(w, obj, None)? == Kind::Object {
+    let kind = changing(w, obj, None)?;
+    if kind == Kind::Object {
         return Err(Error::WrongKind {
             what: "the class of an object is set by a conversion",
         });
@@ -54,6 +56,10 @@ pub fn set_class<W: PagesMut>(w: &mut W, obj: Obj, class: Option<&str>) -> Resul
         return Ok(());
     }
     touch(w, obj)?;
+    match class {
+        Some(builtin::SORTED) if kind == Kind::Dict => sorted::start(w, obj.addr)?,
+        _ => sorted::end(w, obj.addr)?,
+    }
     graph::set_class(w, obj.addr, record)?;
     announce::any(w, obj);
     Ok(())
@@ -94,7 +100,10 @@ pub fn set<W: PagesMut>(w: &mut W, obj: Obj, key: &Key<'_>, value: &In<'_>) -> R
     match kind {
         // The object may have to leave the key table of its class.
         Kind::Object => attr::set_hashed(w, obj.addr, key, hash, word).map(drop),
-        _ => dict::add(w, obj.addr, key, hash, word),
+        _ => {
+            sorted::added(w, obj.addr, key)?;
+            dict::add(w, obj.addr, key, hash, word)
+        }
     }?;
     announce::entry(w, obj, key, false, true);
     Ok(())
@@ -136,6 +145,7 @@ pub fn remove<W: PagesMut>(w: &mut W, obj: Obj, key: &Key<'_>) -> Result<bool> {
         release_word(w, old, obj.addr)?;
     }
     metadata::removed(w, obj.addr, kind, key)?;
+    sorted::removed(w, obj.addr, key)?;
     announce::entry(w, obj, key, true, false);
     Ok(true)
 }
@@ -166,6 +176,7 @@ pub(super) fn spliced<W: PagesMut>(w: &mut W, obj: Obj, at: u64, removed: u64, i
 fn empty<W: PagesMut>(w: &mut W, obj: Obj, kind: Kind) -> Result<()> {
     let h = obj.addr;
     metadata::emptied(w, h, kind)?;
+    sorted::emptied(w, h)?;
     let len = if kind == Kind::List {
         let len = list::len(w, h)?;
         spliced(w, obj, 0, len, 0)?;

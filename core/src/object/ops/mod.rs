@@ -18,6 +18,7 @@ mod metadata;
 mod moves;
 mod read;
 mod referrers;
+mod sorted;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -38,6 +39,7 @@ pub use read::{
     kind, large_name, large_read, len, mtime, next, open_handle, prev, refs, size, word,
 };
 pub use referrers::{references, referrers};
+pub use sorted::{sorted_keys, sorted_position, verify as verify_sorted};
 pub use waiting::{drop_waiting, list_of_waiting, make_waiting, reordered, spliced, waiting};
 
 use super::graph::{self, ReapProgress};

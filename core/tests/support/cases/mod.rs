@@ -10,7 +10,7 @@ use persist_core::store::{
     Actor, Error, In, Key, Kind, LockMode, LockTarget, Result, Step, Store, Value, Wait,
 };
 use scenes::{
-    a_dict_of, a_list_of, child, end_leases, entry_b, first_operation, hold_leases, insert_into_d,
+    a_dict_of, a_list_of, a_sorted_dict, child, end_leases, entry_b, first_operation, hold_leases, insert_into_d,
     let_no_slot_be_taken, let_one_die, lock_b, many_pieces_in_a_checkpoint, nothing, set, some_undone,
     some_values, three_changes, with_snapshots, write,
 };
@@ -153,6 +153,17 @@ pub const CASES: &[Case] = &[
             write(s, |w| w.set_class(l, Some("shop:Line")))
         },
     ),
+    operation("insert into a sorted dict", a_sorted_dict, |s| {
+        set(s, child(s, "sorted")?, "key 50 and more", In::Int(1))
+    }),
+    operation("remove from a sorted dict", a_sorted_dict, |s| {
+        let d = child(s, "sorted")?;
+        write(s, |w| w.remove(d, &Key::Str(b"key 50")).map(|_| ()))
+    }),
+    operation("clear a sorted dict", a_sorted_dict, |s| {
+        let d = child(s, "sorted")?;
+        write(s, |w| w.clear(d))
+    }),
     operation(
         "replace a value that was found lately",
         |s| a_dict_of(s, 10),

@@ -65,6 +65,19 @@ pub(super) fn a_list_of(s: &Store, n: i64) -> Result<()> {
     })
 }
 
+/// A dict whose keys are kept in order.
+pub(super) fn a_sorted_dict(s: &Store) -> Result<()> {
+    write(s, |w| {
+        let d = w.new_dict()?;
+        w.set(s.root(), &Key::Str(b"sorted"), &In::Obj(d))?;
+        w.set_class(d, Some("SortedDict"))?;
+        for i in 0..90 {
+            w.set(d, &Key::Str(format!("key {i}").as_bytes()), &In::Int(i))?;
+        }
+        Ok(())
+    })
+}
+
 pub(super) fn insert_into_d(s: &Store) -> Result<()> {
     set(
         s,

@@ -17,6 +17,7 @@ use crate::object::ops::entry::changing;
 use crate::object::ops::entry::out_of_range;
 use crate::object::ops::entry::touch;
 use crate::object::ops::read::word_at;
+use crate::object::ops::sorted;
 use crate::object::value::{Key, LargeKind, Step};
 use crate::object::word::{Tag, Word};
 use crate::object::{entries, key as keys, list};
@@ -62,6 +63,7 @@ pub fn adopt<W: PagesMut>(
             from.addr,
         ));
     }
+    sorted::removed(w, from.addr, key)?;
     announce::entry(w, from, key, true, false);
     announce::replaced(w, to, &spot);
     match spot {

@@ -11,6 +11,7 @@ use crate::object::ops::change::spliced;
 use crate::object::ops::entry::changing;
 use crate::object::ops::entry::touch;
 use crate::object::ops::metadata;
+use crate::object::ops::sorted;
 use crate::object::value::{Key, Value};
 use crate::object::word::Word;
 use crate::object::{dict, entries, key as keys, list, scalar};
@@ -46,6 +47,7 @@ pub fn convert<W: PagesMut>(w: &mut W, obj: Obj, kind: Kind, class: &str) -> Res
         spliced(w, obj, 0, list::len(w, h)?, 0)?;
     }
     if old != kind && !graph::class(w, h)?.is_null() {
+        sorted::end(w, h)?;
         graph::set_class(w, h, Addr::NULL)?;
     }
     convert_body(w, obj, old, kind, class)?;

@@ -13,6 +13,7 @@ use crate::object::ops::entry::touch;
 use crate::object::ops::metadata;
 use crate::object::ops::metadata::Of;
 use crate::object::ops::read::word_at;
+use crate::object::ops::sorted;
 use crate::object::value::Step;
 use crate::object::word::Word;
 use crate::object::{entries, key as keys, list};
@@ -58,6 +59,7 @@ pub fn rename<W: PagesMut>(w: &mut W, from: Obj, from_step: &Step, to: Obj, to_s
     let taken = match &source {
         Spot::Key(key, hash) => {
             announce::entry(w, from, key, true, false);
+            sorted::removed(w, from.addr, key)?;
             entries::remove_hashed(w, from.addr, key, *hash)?
         }
         Spot::Index(i) => {
@@ -105,6 +107,9 @@ fn put<W: PagesMut>(w: &mut W, obj: Obj, spot: &Spot<'_>, word: Word) -> Result<
     match spot {
         Spot::Key(key, hash) => {
             let old = entries::set_hashed(w, h, key, *hash, word)?;
+            if old.is_none() {
+                sorted::added(w, h, key)?;
+            }
             announce::entry(w, obj, key, old.is_some(), true);
             Ok(old)
         }

@@ -6,3 +6,4 @@ mod edit;
 mod exchange;
 mod general;
 mod metadata;
+mod sorted;

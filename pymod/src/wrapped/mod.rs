@@ -1,0 +1,3 @@
+//! `persist._Wrapped`: its `methods`, and the functions that the Python classes of containers call.
+
+pub(crate) mod methods;
