@@ -17,8 +17,9 @@ from build_backend import TOP
 
 VERSIONS = [f"3.{minor}" for minor in range(9, 15)]
 ASK = """
-import platform, sys, sysconfig
-print(platform.python_implementation(), platform.python_version(), sysconfig.get_config_var('Py_GIL_DISABLED') or 0)
+import platform, sysconfig
+answers = platform.python_implementation(), platform.python_version(), sysconfig.get_config_var('Py_GIL_DISABLED') or 0
+print(' '.join(map(str, answers)))
 """
 
 
@@ -52,9 +53,9 @@ def interpreters(named: list[str]) -> list[str]:
                 sys.exit(f"error: {python} does not run")
             continue
         name, numbers, free = answer
-        version = "3.{}".format(*numbers[1:])
+        version = "{}.{}".format(*numbers)
         if name != "CPython" or version not in VERSIONS or free:
-            why = f"{name} {version}" + (", free-threaded: not tested" if free else "")
+            why = f"Python {version}" + (", free-threaded: not tested" if free else "")
             print(f"left out: {path} ({why})", file=sys.stderr)
         elif version not in best or numbers > best[version][0]:
             best[version] = numbers, path
@@ -83,7 +84,9 @@ def prepare() -> None:
     target = TOP / os.environ.get("CARGO_TARGET_DIR", "target") / "dist"
     os.environ["CARGO_TARGET_DIR"] = str(target)
     os.environ["CARGO_INCREMENTAL"] = "0"
-    os.environ["CARGO_ENCODED_RUSTFLAGS"] = "\x1f".join([*os.environ.get("RUSTFLAGS", "").split(), *flags(str(target))])
+    os.environ["CARGO_ENCODED_RUSTFLAGS"] = "\x1f".join(
+        [*os.environ.get("RUSTFLAGS", "").split(), *flags(str(target))]
+    )
     if "SOURCE_DATE_EPOCH" not in os.environ and (TOP / ".git").exists():
         argv = ["git", "log", "-1", "--format=%ct"]
         done = subprocess.run(argv, cwd=TOP, capture_output=True, text=True, check=True)

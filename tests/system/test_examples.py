@@ -243,6 +243,11 @@ def test_files_of_other_stores_are_moved(tmp_path: Path) -> None:
         assert len(store.root) == 0
 
 
+def test_arrays_are_shared_by_processes(tmp_path: Path) -> None:
+    need("numpy")
+    assert run(tmp_path, "arrays.py") == f"(8, 100000) float64 {float(7 * sum(range(100000)))}\n"
+
+
 EXECUTE = """
 import json, sys, nbclient, nbformat
 book = nbformat.read(sys.argv[1], 4)

@@ -171,6 +171,11 @@ def test_a_wheel_installs_into_a_virtual_environment(built: list[Path], tmp_path
             (python,) = (p for p in script.interpreters([]) if script.asked(p)[1][1] == int(minor[1]))
         bin = installed(tmp_path / f"env{n}", python, wheel)
         works(bin, bin.parent)
+        if LONG:
+            # CPython's own tests of this version.
+            argv = [bin / "python", TOP / "tests/python/conformance.py"]
+            done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT)
+            assert done.returncode == 0, (wheel, done.stdout, done.stderr)
 
 
 def test_the_commands_of_a_wheel_mount_and_unmount(built: list[Path], tmp_path: Path) -> None:
