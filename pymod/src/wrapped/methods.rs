@@ -192,7 +192,10 @@ fn sorted<'py>(plain: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
 
 /// Return the class of a program that a store may name so and make instances of, or None.
 #[pyfunction]
-pub(crate) fn _find_container_class<'py>(py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyType>>> {
+pub(crate) fn _find_container_class<'py>(
+    py: Python<'py>,
+    name: &str,
+) -> PyResult<Option<Bound<'py, PyType>>> {
     let name = Name::new(py, name.to_owned());
     for base in [
         py.get_type::<Object>(),

@@ -1,4 +1,4 @@
-//! The order of keys, as Python compares them: numbers by value, str by code points, bytes by bytes. Keys of different
+//! The order of keys, as Python compares them: numbers by value, str by code points, bytes by bytes, dates. Keys of different
 //! families have no order, and neither have None and NaN.
 
 use super::{DOUBLE, Num, num_float, num_int};
@@ -11,6 +11,10 @@ pub fn order(a: &Key<'_>, b: &Key<'_>) -> Option<Ordering> {
     match (a, b) {
         // The order of UTF-8 is that of the code points, lone surrogates included.
         (Key::Str(a), Key::Str(b)) | (Key::Bytes(a), Key::Bytes(b)) => Some(a.cmp(b)),
+        // The text of a date is as long as that of another, and has the year first.
+        (Key::Typed(a), Key::Typed(b)) if &*a.name == "date" && &*b.name == "date" => {
+            Some(a.payload.cmp(&b.payload))
+        }
         _ => {
             let (mut here, mut there) = ([0; DOUBLE], [0; DOUBLE]);
             numbers(number(a, &mut here)?, number(b, &mut there)?)
@@ -24,7 +28,7 @@ fn number<'a>(key: &Key<'a>, buf: &'a mut [u8; DOUBLE]) -> Option<Num<'a>> {
         Key::Bool(b) => Some(Num::Int(i64::from(b))),
         Key::Float(x) => Some(num_float(x, buf)),
         Key::BigInt { negative, magnitude } => Some(num_int(negative, magnitude)),
-        Key::Str(_) | Key::Bytes(_) | Key::None => None,
+        Key::Str(_) | Key::Bytes(_) | Key::None | Key::Typed(_) => None,
     }
 }
 

@@ -10,9 +10,9 @@ use persist_core::store::{
     Actor, Error, In, Key, Kind, LockMode, LockTarget, Result, Step, Store, Value, Wait,
 };
 use scenes::{
-    a_dict_of, a_list_of, a_sorted_dict, child, end_leases, entry_b, first_operation, hold_leases, insert_into_d,
-    let_no_slot_be_taken, let_one_die, lock_b, many_pieces_in_a_checkpoint, nothing, set, some_undone,
-    some_values, three_changes, with_snapshots, write,
+    a_dict_of, a_list_of, a_sorted_dict, child, end_leases, entry_b, first_operation, hold_leases,
+    insert_into_d, let_no_slot_be_taken, let_one_die, lock_b, many_pieces_in_a_checkpoint, nothing, set,
+    some_undone, some_values, three_changes, with_snapshots, write,
 };
 use std::io::{IoSlice, Write};
 use std::time::Duration;
