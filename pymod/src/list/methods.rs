@@ -6,7 +6,7 @@
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::items::{is_same, items_of};
 use super::iter::ListIter;
@@ -251,6 +251,19 @@ impl List {
             Some(_) => Ok(self.pop_at(py, index)?.0),
             None => Ok(None),
         })
+    }
+
+    /// Return (item,) as `pop_wait` does, () if there is none, and None if other owners are in the way.
+    fn _try_pop<'py>(&self, py: Python<'py>, index: isize) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let found = self.try_pop(py, index)?;
+        found.map(|item| PyTuple::new(py, item)).transpose()
+    }
+
+    /// Return the exception for a wait that took too long.
+    fn _late(&self, py: Python<'_>, timeout: f64) -> PyResult<Py<PyAny>> {
+        let after = duration(Some(timeout))?.unwrap_or_default();
+        let e = waiting::late(py, &self.proxy.shared, self.proxy.obj, after, "an item");
+        Ok(e.into_value(py).into_any())
     }
 
     /// Await what `wait` waits for, without blocking the event loop.
