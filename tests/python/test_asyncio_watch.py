@@ -324,3 +324,75 @@ def test_a_task_continues_when_another_process_is_done(path: Path, script: Scrip
     holder.wait(LONG)
     with persist.open(path) as store, store.root.lock(timeout=0), store.transaction():
         pass
+
+
+def test_trio(root: persist.Dict) -> None:
+    trio = pytest.importorskip("trio")
+    root["l"] = []
+    found: list[Any] = []
+
+    async def follow() -> None:
+        async for change in root.watch(timeout=LONG):
+            found.append(change.key)
+            return
+
+    async def take() -> None:
+        found.append(await root["l"].pop_wait_async(timeout=LONG))
+
+    async def main() -> None:
+        with trio.fail_after(LONG):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(follow)
+                nursery.start_soon(take)
+                await trio.sleep(0.02)
+                root["l"].append("item")
+                root["x"] = 1
+
+    trio.run(main)
+    assert sorted(found) == ["item", "x"]
+
+
+@pytest.mark.parametrize("where", ["thread", "task"])
+def test_a_transaction_elsewhere_does_not_block_the_loop(
+    store: persist.Store, root: persist.Dict, where: str
+) -> None:
+    root["l"] = []
+    items = root["l"]
+    inside, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with store.transaction():
+            items.append("item")
+            inside.set()
+            leave.wait(LONG)
+
+    async def main() -> None:
+        ending = asyncio.Event()
+
+        async def hold_in_task() -> None:
+            async with store.transaction_async():
+                items.append("item")
+                inside.set()
+                await ending.wait()
+
+        holding = asyncio.to_thread(hold) if where == "thread" else hold_in_task()
+        holder = asyncio.ensure_future(holding)
+        while not inside.is_set():
+            await asyncio.sleep(0.001)
+
+        async def follow() -> Any:
+            with items.watch() as watch:
+                async for change in watch:
+                    return change.kind
+
+        waiting = [asyncio.ensure_future(it) for it in (follow(), items.pop_wait_async(timeout=LONG))]
+        with pytest.raises(TimeoutError):
+            await items.pop_wait_async(timeout=0.02)
+        assert not any(task.done() for task in waiting)
+        leave.set()
+        ending.set()
+        # The change was committed after `watch()`, which could not begin before.
+        assert await asyncio.wait_for(asyncio.gather(*waiting), LONG) == ["overflow", "item"]
+        await holder
+
+    asyncio.run(main())

@@ -400,3 +400,12 @@ def test_a_program_that_watches_ends(path: Path, script: Script) -> None:
         print("end")
     """
     assert script.run(text, path).endswith("end\n")
+
+
+def test_a_watch_that_begins_inside_a_transaction(store: persist.Store, root: persist.Dict) -> None:
+    with store.transaction():
+        root["before"] = 1
+        watch = root.watch()
+        root["after"] = 1
+    kinds = [kind for kind, *_ in reported(watch)]
+    assert kinds == ["overflow", "insert"]

@@ -78,15 +78,17 @@ class _Asyncio:
     async def sleep(self, seconds, awaited=None):
         """Sleep until `awaited` may be there, or this is woken, or the time is over (None: without a limit)."""
         self.future = future = self.loop.create_future()
-        timer = None if seconds is None else self.loop.call_later(seconds, _done, future)
-        there = None if awaited is None else _Loop.of(self.loop)
+        timer, there = None, None if awaited is None else _Loop.of(self.loop)
         try:
             if there is not None:
                 there.waiting[future] = awaited
                 there.bell.arm()
-                awaited._ring(there.bell)
+                if not awaited._ring(there.bell):
+                    seconds = _LONGEST if seconds is None else min(seconds, _LONGEST)
                 if awaited._ready:
                     return
+            if seconds is not None:
+                timer = self.loop.call_later(seconds, _done, future)
             await future
         finally:
             self.future = None
@@ -286,27 +288,29 @@ async def wait_list(items, timeout, pop, index):
     """Wait until a List has an item; remove and return it if `pop`."""
 
     def attempt():
-        if not pop:
-            return len(items) != 0, None
-        try:
-            return True, items.pop(index)
-        except IndexError:
-            return False, None
+        """Return (item,), () if there is none, or None if other owners are in the way."""
+        return items._try_pop(index) if pop else (None,) * (len(items) > 0)
 
-    done, item = attempt()
-    if done:
-        return item
-    deadline = _deadline(timeout)
+    got = attempt()
+    if got:
+        return got[0]
+    deadline, pause, waiter = _deadline(timeout), _SHORTEST, _waiter()
     with items.watch() as watch:
         while True:
-            done, item = attempt()
-            if done:
-                return item
+            got = attempt()
+            if got:
+                return got[0]
             left = None if deadline is None else max(0, deadline - time.monotonic())
-            if left == 0 or await next_change(watch, left) is None:
-                return items.pop_wait(index, 0) if pop else items.wait(0)
-            while watch.poll() is not None:
-                pass
+            if left == 0:
+                raise items._late(timeout)
+            if got is None:
+                await waiter.sleep(pause if left is None else min(pause, left))
+                pause = min(pause * 1.5, _LONGEST)
+            else:
+                pause = _SHORTEST
+                await next_change(watch, left)
+                while watch.poll() is not None:
+                    pass
 
 
 async def run(store, f, args, kwargs):

@@ -13,7 +13,7 @@ __all__ = ["Change", "Watch", "follow", "join"]
 
 _open = weakref.WeakSet()
 # How long the end of the program waits for a callback that runs, in seconds.
-_PATIENCE = 1
+_LONGEST = 1
 _ends = False
 
 
@@ -45,7 +45,7 @@ def follow(watch, callback):
 def join(thread):
     """Wait for the end of the thread, unless it is the running one: no callback comes after that."""
     if thread is not threading.current_thread() and thread.is_alive():
-        thread.join(_PATIENCE if _ends else None)
+        thread.join(_LONGEST if _ends else None)
 
 
 @atexit.register

@@ -12,7 +12,7 @@ use persist_core::store::Store;
 use persist_core::store::door::Pending;
 use pyo3::prelude::*;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -105,17 +105,18 @@ impl Bells {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ring a bell, if it is armed, when what is awaited may be there.
-    pub(crate) fn add(self: &Arc<Self>, store: &Store, bell: &Bell, awaited: &Awaited<'_>) -> io::Result<()> {
+    /// Ring a bell, if it is armed, when what is awaited may be there. Return false if no bell rings, because the
+    /// process can start no thread.
+    pub(crate) fn add(self: &Arc<Self>, store: &Store, bell: &Bell, awaited: &Awaited<'_>) -> bool {
         let mut rack = self.lock();
         let me = std::process::id();
         let runs = rack.runs_in == Some(me);
         if !runs {
             *rack = Rack::default();
         }
+        let polled = rack.polls();
         let clapper = Arc::downgrade(&bell.0);
         let is_new = |all: &[Weak<Clapper>]| !all.iter().any(|there| there.ptr_eq(&clapper));
-        let mut wakes = true;
         match awaited {
             Awaited::Change if is_new(&rack.changes) => rack.changes.push(clapper),
             Awaited::Transaction if is_new(&rack.transactions) => rack.transactions.push(clapper),
@@ -125,19 +126,17 @@ impl Bells {
                     rack.locks.push((lock, clapper));
                 }
             }
-            Awaited::Change | Awaited::Transaction => wakes = false,
+            Awaited::Change | Awaited::Transaction => {}
         }
         if !runs {
             let (all, store, seen) = (Arc::clone(self), store.clone(), store.feed_end());
-            thread::Builder::new()
-                .name("persist-bells".to_owned())
-                .spawn(move || all.follow(&store, seen))?;
-            rack.runs_in = Some(me);
-        } else if wakes && !matches!(awaited, Awaited::Change) {
-            // It may sleep for long.
+            let thread = thread::Builder::new().name("persist-bells".to_owned());
+            rack.runs_in = thread.spawn(move || all.follow(&store, seen)).ok().map(|_| me);
+        } else if rack.polls() && !polled {
+            // It sleeps for long.
             store.stir_feeds();
         }
-        Ok(())
+        rack.runs_in.is_some()
     }
 
     /// Ring every bell that is armed.

@@ -31,6 +31,14 @@ pub(crate) struct Shared {
     timeout: Duration,
 }
 
+/// Return whether an error says that another owner is in the way, and nothing was done.
+pub(crate) fn waits(e: &Error) -> bool {
+    matches!(
+        e,
+        Error::WouldBlock { .. } | Error::Timeout { .. } | Error::OtherTask { .. }
+    )
+}
+
 /// `tasks::set_running`, outside the code of the fast paths.
 #[cold]
 #[inline(never)]
@@ -150,6 +158,29 @@ impl Shared {
         Ok(done)
     }
 
+    /// Run `f` in a write section as `write` does, but return None instead of a wait for other owners.
+    pub(crate) fn try_write<R: Send>(
+        &self,
+        py: Python<'_>,
+        f: impl FnMut(&mut Writer<'_>) -> Result<R> + Send,
+    ) -> PyResult<Option<R>> {
+        self.check_writable(py)?;
+        self.set_task_if_needed(py);
+        match self
+            .store
+            .write_without_wait(Actor::Thread, &mut Wait::never(), f)
+        {
+            Ok(done) => {
+                if self.store.must_await_durability() {
+                    self.await_durability(py)?;
+                }
+                Ok(Some(done))
+            }
+            Err(e) if waits(&e) => Ok(None),
+            Err(e) => Err(self.fail(py, e)),
+        }
+    }
+
     /// Wait, without the interpreter, until completed changes survive a power failure, if the durability requires it.
     /// The changes are done even if this raises `DurabilityUnknown` or the exception of a signal handler.
     #[cold]
@@ -178,12 +209,6 @@ impl Shared {
         mut f: impl FnMut(&mut Wait<'_>) -> Result<R> + Send,
         undo: impl FnOnce() -> Result<()>,
     ) -> PyResult<R> {
-        let waits = |e: &Error| {
-            matches!(
-                e,
-                Error::WouldBlock { .. } | Error::Timeout { .. } | Error::OtherTask { .. }
-            )
-        };
         if !waits(&e) {
             return Err(self.fail(py, e));
         }

@@ -260,6 +260,11 @@ pub(crate) fn advice_or<'a>(py: Python<'_>, asynchronous: &'a str) -> &'a str {
     }
 }
 
+/// Return whether a task runs in this thread, beside which others may run: a wait would block them.
+pub(crate) fn is_in_task(py: Python<'_>) -> bool {
+    current(py).is_ok_and(|task| task != 0)
+}
+
 /// How a greenlet of gevent waits: other greenlets run.
 pub(crate) struct Pause {
     sleep: Py<PyAny>,

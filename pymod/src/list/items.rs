@@ -67,6 +67,25 @@ impl List {
         Ok((batch.next(py)?, len))
     }
 
+    /// Remove and return the item at an index, if there is one; None if other owners are in the way.
+    pub(crate) fn try_pop<'py>(
+        &self,
+        py: Python<'py>,
+        index: isize,
+    ) -> PyResult<Option<Option<Bound<'py, PyAny>>>> {
+        let obj = self.proxy.obj;
+        let batch = self.proxy.shared.try_take(py, |w, out| {
+            if let Some(at) = position(index as i64, w.len(obj)?) {
+                if let Some(item) = w.item(obj, at)? {
+                    out.push(w, item)?;
+                }
+                w.remove_items(obj, at, at + 1)?;
+            }
+            Ok(())
+        })?;
+        batch.map(|mut batch| batch.next(py)).transpose()
+    }
+
     pub(crate) fn slice<'py>(&self, py: Python<'py>, span: Span) -> PyResult<Bound<'py, PyList>> {
         let obj = self.proxy()?.obj;
         self.gather(py, |r, found| {

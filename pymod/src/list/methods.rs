@@ -321,6 +321,20 @@ impl List {
         )
     }
 
+    /// Return (item,) as `pop_wait` does, () if there is none, and None if other owners are in the way.
+    fn _try_pop<'py>(&self, py: Python<'py>, index: isize) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let found = self.try_pop(py, index)?;
+        found.map(|item| PyTuple::new(py, item)).transpose()
+    }
+
+    /// Return the exception for a wait that took too long.
+    fn _late(&self, py: Python<'_>, timeout: f64) -> PyResult<Py<PyAny>> {
+        let after = duration(Some(timeout))?.unwrap_or_default();
+        let proxy = self.proxy()?;
+        let e = waiting::late(py, &proxy.shared, proxy.obj, after, "an item");
+        Ok(e.into_value(py).into_any())
+    }
+
     /// Await what `wait` waits for, without blocking the event loop.
     #[pyo3(signature = (timeout = None))]
     fn wait_async<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {

@@ -149,12 +149,12 @@ impl LockRequest {
         Ok(e.into_value(py).into_any())
     }
 
-    /// Ring a bell when the lock may be granted.
-    fn _ring(&self, bell: &Bell) -> PyResult<()> {
+    /// Ring a bell when the lock may be granted. False: it never rings.
+    fn _ring(&self, bell: &Bell) -> bool {
         let (bells, store) = (&self.shared.core.bells, &self.shared.store);
         let pending = self.pending().clone();
         let awaited = pending.as_ref().map_or(Awaited::Transaction, Awaited::Lock);
-        Ok(bells.add(store, bell, &awaited)?)
+        bells.add(store, bell, &awaited)
     }
 
     /// Whether the lock may be granted.

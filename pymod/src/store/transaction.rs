@@ -205,10 +205,10 @@ impl Transaction {
         self.shared.store.in_transaction()
     }
 
-    /// Ring a bell when the transaction may begin.
-    fn _ring(&self, bell: &Bell) -> PyResult<()> {
+    /// Ring a bell when the transaction may begin. False: it never rings.
+    fn _ring(&self, bell: &Bell) -> bool {
         let (bells, store) = (&self.shared.core.bells, &self.shared.store);
-        Ok(bells.add(store, bell, &Awaited::Transaction)?)
+        bells.add(store, bell, &Awaited::Transaction)
     }
 
     /// Whether the transaction may begin.

@@ -148,6 +148,20 @@ impl Shared {
         }
     }
 
+    /// Like `take`; None if other owners are in the way.
+    pub(crate) fn try_take(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        mut f: impl FnMut(&mut Writer<'_>, &mut Batch) -> Result<()> + Send,
+    ) -> PyResult<Option<Batch>> {
+        let mut batch = Batch::new(self, true);
+        let done = self.try_write(py, |w| {
+            batch.restart();
+            f(w, &mut batch)
+        })?;
+        Ok(done.map(|()| batch))
+    }
+
     /// Change the store and read values from it, in one section.
     pub(crate) fn take(
         self: &Arc<Self>,

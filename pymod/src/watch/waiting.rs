@@ -33,7 +33,13 @@ pub(crate) fn until<T>(
         if shared.store.in_transaction() {
             return Err(not_in_a_transaction(py));
         }
-        let mut feed = feed(py, shared, Some(proxy.obj))?;
+        let (mut feed, begun) = feed(py, shared, Some(proxy.obj))?;
+        if !begun {
+            // This call may block the thread, except in a greenlet of gevent.
+            let what = "the right to change the store";
+            let begin = |wait: &mut Wait<'_>| feed.watch(proxy.obj, wait);
+            shared.retry(py, Error::WouldBlock { what }, begin)?;
+        }
         let mut pause = Pause::find(py);
         loop {
             // What came before the position is seen by this attempt.
@@ -70,7 +76,8 @@ fn sleep(py: Python<'_>, shared: &Arc<Shared>, at: u64, left: Option<Duration>) 
     })
 }
 
-fn late(py: Python<'_>, shared: &Arc<Shared>, obj: Obj, after: Duration, what: &str) -> PyErr {
+/// The exception for a wait that took too long.
+pub(crate) fn late(py: Python<'_>, shared: &Arc<Shared>, obj: Obj, after: Duration, what: &str) -> PyErr {
     let path = shared.store.path_of(LockTarget { obj, key: None });
     error::late(
         py,

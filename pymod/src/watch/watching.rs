@@ -4,6 +4,9 @@
 //!    reader; a process that is killed is forgotten by the store.
 //! 2. Its mutex is held while the feed is read, not while anything waits, and no Python runs under it.
 //! 3. A sleeping thread sleeps on the feed of the store, without the interpreter. `close` wakes all sleepers.
+//! 4. To watch a container, the latch is needed. In a task, which must not block its thread, `watch()` does not wait
+//!    for it: the watch begins when it is read, and reports first that changes may be missing. So does one that begins
+//!    inside a transaction.
 
 use persist_core::store::door::{Change as Reported, Changes, Feed};
 use persist_core::store::{Error, LockTarget, Obj, Result, Wait};
@@ -15,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use super::change::{Change, Seen};
 use crate::engine::bells::{Awaited, Bell};
-use crate::engine::shared::Shared;
-use crate::engine::tasks::Pause;
+use crate::engine::shared::{Shared, waits};
+use crate::engine::tasks::{Pause, is_in_task};
 use crate::proxies::found::find;
 use crate::proxies::proxy::Proxy;
 use crate::python::arguments::duration;
@@ -48,6 +51,8 @@ pub struct Watch {
 struct State {
     /// None: closed.
     feed: Option<Feed>,
+    /// Whether the feed watches already (invariant 4).
+    begun: bool,
     ready: VecDeque<Seen>,
 }
 
@@ -59,18 +64,27 @@ enum Look {
     Closed,
 }
 
-/// Read changes for a container, or for all; from now on.
-pub(super) fn feed(py: Python<'_>, shared: &Arc<Shared>, obj: Option<Obj>) -> PyResult<Feed> {
-    shared.set_task_if_needed(py);
-    let mut feed = shared.store.feed().map_err(|e| shared.fail(py, e))?;
-    let mut begin = |wait: &mut Wait<'_>| match obj {
+fn begin(feed: &mut Feed, obj: Option<Obj>, wait: &mut Wait<'_>) -> Result<()> {
+    match obj {
         Some(obj) => feed.watch(obj, wait),
         None => feed.watch_all(wait),
-    };
-    if let Err(e) = begin(&mut Wait::never()) {
-        shared.retry(py, e, begin)?;
     }
-    Ok(feed)
+}
+
+/// Read changes for a container, or for all; from now on. False: not yet, because this is a task and another owner,
+/// maybe another task of this thread, has the right to change the store.
+pub(super) fn feed(py: Python<'_>, shared: &Arc<Shared>, obj: Option<Obj>) -> PyResult<(Feed, bool)> {
+    shared.set_task_if_needed(py);
+    let mut feed = shared.store.feed().map_err(|e| shared.fail(py, e))?;
+    if shared.store.is_latched() && is_in_task(py) {
+        return Ok((feed, false));
+    }
+    match begin(&mut feed, obj, &mut Wait::never()) {
+        Ok(()) => {}
+        Err(e) if waits(&e) && is_in_task(py) => return Ok((feed, false)),
+        Err(e) => shared.retry(py, e, |wait| begin(&mut feed, obj, wait))?,
+    }
+    Ok((feed, true))
 }
 
 /// The exception for a wait for changes inside a transaction, which would keep other owners from making any.
@@ -92,13 +106,17 @@ pub(crate) fn watch<'py>(
 ) -> PyResult<Bound<'py, Watch>> {
     let timeout = duration(timeout)?;
     let obj = target.map(|(_, proxy)| proxy.obj);
+    let (feed, begun) = feed(py, shared, obj)?;
+    // What this transaction has changed before is committed later, and was not announced.
+    let amid = begun && shared.store.in_transaction();
     let made = Watch {
         shared: Arc::clone(shared),
         target: target.map(|(it, proxy)| (it.clone().unbind(), proxy.obj)),
         timeout,
         state: Mutex::new(State {
-            feed: Some(feed(py, shared, obj)?),
-            ready: VecDeque::new(),
+            feed: Some(feed),
+            begun,
+            ready: amid.then_some(Seen::Lost).into_iter().collect(),
         }),
         thread: Mutex::new(None),
     };
@@ -124,10 +142,27 @@ impl Watch {
     /// Return the next change that is there.
     fn look(&self) -> Result<Look> {
         let mut state = self.state();
-        let State { feed, ready } = &mut *state;
+        let State { feed, begun, ready } = &mut *state;
         let Some(feed) = feed else {
             return Ok(Look::Closed);
         };
+        if !*begun {
+            if self.shared.store.is_latched() {
+                return Ok(Look::Nothing(feed.position()));
+            }
+            match begin(
+                feed,
+                self.target.as_ref().map(|(_, obj)| *obj),
+                &mut Wait::never(),
+            ) {
+                Ok(()) => {
+                    *begun = true;
+                    ready.push_back(Seen::Lost);
+                }
+                Err(e) if waits(&e) => return Ok(Look::Nothing(feed.position())),
+                Err(e) => return Err(e),
+            }
+        }
         if ready.is_empty() {
             read(feed, ready)?;
         }
@@ -160,6 +195,7 @@ impl Watch {
     }
 
     fn next_seen(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<Option<Seen>> {
+        self.shared.set_task_if_needed(py);
         let look = |py| self.look().map_err(|e| self.shared.fail(py, e));
         match look(py)? {
             Look::Change(seen) => return Ok(Some(seen)),
@@ -167,7 +203,6 @@ impl Watch {
             Look::Nothing(_) if timeout == Some(Duration::ZERO) => return Ok(None),
             Look::Nothing(_) => {}
         }
-        self.shared.set_task_if_needed(py);
         if self.shared.store.in_transaction() {
             return Err(not_in_a_transaction(py));
         }
@@ -278,14 +313,18 @@ impl Watch {
         self.state().feed.is_none()
     }
 
-    /// Ring a bell at a change; for the asynchronous form.
-    fn _ring(&self, py: Python<'_>, bell: &Bell) -> PyResult<()> {
+    /// Ring a bell at a change, for the asynchronous form. False: it never rings.
+    fn _ring(&self, py: Python<'_>, bell: &Bell) -> PyResult<bool> {
         self.shared.set_task_if_needed(py);
         if self.shared.store.in_transaction() {
             return Err(not_in_a_transaction(py));
         }
         let (bells, store) = (&self.shared.core.bells, &self.shared.store);
-        Ok(bells.add(store, bell, &Awaited::Change)?)
+        let awaited = match self.state().begun {
+            true => Awaited::Change,
+            false => Awaited::Transaction,
+        };
+        Ok(bells.add(store, bell, &awaited))
     }
 
     /// Whether there may be a change.
@@ -293,6 +332,9 @@ impl Watch {
     fn _ready(&self) -> bool {
         let state = self.state();
         let is_behind = |feed: &Feed| feed.has_more();
+        if !state.begun {
+            return !self.shared.store.is_latched();
+        }
         // The feed of a closed store has no end.
         !state.ready.is_empty() || self.shared.core.is_closed() || state.feed.as_ref().is_none_or(is_behind)
     }
