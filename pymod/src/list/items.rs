@@ -73,8 +73,8 @@ impl List {
         py: Python<'py>,
         index: isize,
     ) -> PyResult<Option<Option<Bound<'py, PyAny>>>> {
-        let obj = self.proxy.obj;
-        let batch = self.proxy.shared.try_take(py, |w, out| {
+        let obj = self.proxy()?.obj;
+        let batch = self.proxy()?.shared.try_take(py, |w, out| {
             if let Some(at) = position(index as i64, w.len(obj)?) {
                 if let Some(item) = w.item(obj, at)? {
                     out.push(w, item)?;
