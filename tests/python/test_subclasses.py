@@ -207,6 +207,23 @@ def test_a_class_that_no_import_finds_is_refused(root: persist.Dict) -> None:
     assert root == {}
 
 
+class Slotted(persist.Dict[str, int]):
+    __slots__ = ("owner",)
+
+
+class Bare(persist.Dict[str, int]):
+    __slots__ = ()
+
+
+def test_slots_are_refused(root: persist.Dict) -> None:
+    slotted = Slotted(a=1)
+    slotted.owner = "Joe"
+    with pytest.raises(TypeError, match="keeps no __slots__ of class 'Slotted'"):
+        root["x"] = [slotted]
+    root["x"] = Bare(a=1)
+    assert type(root["x"]) is Bare
+
+
 def test_dict_and_list_themselves_are_not_made() -> None:
     for cls in (persist.Dict, persist.List):
         with pytest.raises(TypeError, match="cannot create"):

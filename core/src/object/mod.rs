@@ -5,7 +5,7 @@
 //!   to words and back; `blob`: large str/bytes/int as trees of pages.
 //! - `literal`: the text of a tuple.
 //! - `key`: hash, equality and stored form of dict keys.
-//! - `header`: the header that all containers share.
+//! - `header`: the header that all containers share. `builtin`: the classes that the doors know by themselves.
 //! - `dict`, `class` (attributes of objects), `list`: the bodies of containers. They move words, and do not
 //!   handle reference counts. `entries`: functions for both dicts and objects.
 //! - `splices`: the log of items inserted into lists and removed.

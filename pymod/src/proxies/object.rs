@@ -183,10 +183,28 @@ pub(crate) fn container_class(
     if sorted.is_some_and(|sorted| sorted.is(&class)) {
         return Ok(Some(SORTED.to_owned()));
     }
+    if has_own_slots(&class, &base)? {
+        let reason = format!(
+            "a store keeps no __slots__ of class '{}', only entries: leave them out",
+            class.name()?
+        );
+        return Err(refused::because(value, &where_at(), &reason));
+    }
     if !classes::is_found(&class, &base)? {
         return Err(refused::because(value, &where_at(), &not_found(&class)?));
     }
     classes::name_of(&class, &base).map(Some)
+}
+
+/// True if a class, or one between it and `base`, has `__slots__` that are not empty.
+fn has_own_slots(class: &Bound<'_, PyType>, base: &Bound<'_, PyType>) -> PyResult<bool> {
+    for class in class.mro().iter().take_while(|class| !class.is(base)) {
+        let members = class.getattr(pyo3::intern!(base.py(), "__dict__"))?;
+        if members.contains("__slots__")? && members.get_item("__slots__")?.is_truthy()? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The class name to store for an instance. `place` is its place in the value to store, for errors.

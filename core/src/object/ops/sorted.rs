@@ -9,10 +9,10 @@ use super::entry::reading;
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
 use crate::object::graph;
-use crate::object::header::Kind;
+use crate::object::header::{self, Kind};
 use crate::object::key;
 use crate::object::value::{Key, Value};
-use crate::object::{dict, list, scalar};
+use crate::object::{builtin, class as classes, dict, list, scalar};
 use crate::page::access::{Pages, PagesMut};
 use std::cmp::Ordering;
 
@@ -150,7 +150,16 @@ pub fn sorted_keys<P: Pages>(p: &P, obj: Obj, start: u64, max: usize, out: &mut 
 
 /// Check that the keys in order are those of the dict at `h`; for the checker..
 pub fn verify<P: Pages>(p: &P, h: Addr) -> Result<()> {
-    let order = graph::order(p, h)?;
+    let (order, class) = (graph::order(p, h)?, graph::class(p, h)?);
+    let is_sorted = header::kind(p, h)? == Kind::Dict
+        && !class.is_null()
+        && classes::is_named(p, class, builtin::SORTED)?;
+    if is_sorted == order.is_null() {
+        return Err(Error::corrupt(
+            "a sorted dict without its keys in order, or another container with them",
+            h,
+        ));
+    }
     if order.is_null() {
         return Ok(());
     }
