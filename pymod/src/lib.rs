@@ -60,5 +60,9 @@ fn _persist(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(proxies::classes::allow_import, m)?)?;
     m.add_function(wrap_pyfunction!(object::methods::alias, m)?)?;
     m.add_function(wrap_pyfunction!(proxies::registered::_register, m)?)?;
+    m.add_function(wrap_pyfunction!(object::typed::_typed_root, m)?)?;
+    m.add_function(wrap_pyfunction!(object::typed::_name_of, m)?)?;
+    m.add_function(wrap_pyfunction!(object::typed::_class_named, m)?)?;
+    m.add_function(wrap_pyfunction!(object::typed::_attributes_to_store, m)?)?;
     m.add("__version__", env!("CARGO_PKG_VERSION"))
 }
