@@ -73,5 +73,9 @@ fn _persist(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(wrapped::methods::_sorted_position, m)?)?;
     m.add_function(wrap_pyfunction!(wrapped::methods::_sorted_keys, m)?)?;
     m.add_function(wrap_pyfunction!(wrapped::methods::_find_container_class, m)?)?;
+    m.add_function(wrap_pyfunction!(object::typed::_typed_root, m)?)?;
+    m.add_function(wrap_pyfunction!(object::typed::_name_of, m)?)?;
+    m.add_function(wrap_pyfunction!(object::typed::_class_named, m)?)?;
+    m.add_function(wrap_pyfunction!(object::typed::_attributes_to_store, m)?)?;
     m.add("__version__", env!("CARGO_PKG_VERSION"))
 }

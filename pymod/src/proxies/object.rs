@@ -406,6 +406,13 @@ pub(crate) fn revive<'py>(
     Ok(there.unwrap_or(made))
 }
 
+/// Let a bare instance be the proxy of a container.
+pub(crate) fn link(object: &Bound<'_, Object>, proxy: Proxy) -> PyResult<()> {
+    let linked = object.get().set_link(proxy, Known::default());
+    linked.ok_or_else(|| error::general(object.py(), "internal error: linked twice"))?;
+    note_version(object)
+}
+
 /// The plain instance of a registered class that a stored object stands for; containers among its attributes are
 /// proxies.
 fn value_of<'py>(py: Python<'py>, proxy: &Proxy, class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {

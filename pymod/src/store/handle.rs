@@ -9,8 +9,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyTuple};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::registry;
@@ -28,10 +28,12 @@ use crate::watch::watching::{Watch, watch};
 ///
 /// >>> with persist.open("my.store") as store:
 /// ...     store.root['x'] = 1
-#[pyclass(frozen, mapping, name = "Store", weakref, module = "persist")]
+#[pyclass(frozen, mapping, name = "Store", weakref, generic, module = "persist")]
 pub struct Handle {
     shared: Arc<Shared>,
     closed: AtomicBool,
+    /// The root as an instance of a class, if it was opened so.
+    typed: OnceLock<Py<PyAny>>,
 }
 
 /// Open a store; create it if the mode is "rw" and it is missing.
@@ -43,20 +45,26 @@ pub struct Handle {
 ///     nothing is flushed until much has changed or the last process closes the store.
 /// lock_timeout: seconds that a change waits for the lock or transaction of another owner.
 /// snapshot: the name of a snapshot to open in place of the store, with mode "r".
+/// root: a class that derives from persist.Object; the root is an instance of it, made by `root()` in an empty store.
 #[pyfunction]
 #[pyo3(
-    signature = (path, mode = "rw", durability = "checkpoint", *, max_age = Some(1.0), lock_timeout = 30.0, snapshot = None),
-    text_signature = "(path, mode='rw', durability='checkpoint', *, max_age=1.0, lock_timeout=30.0, snapshot=None)"
+    signature = (path, mode = "rw", durability = "checkpoint", *, max_age = Some(1.0), lock_timeout = 30.0, snapshot = None, root = None),
+    text_signature = "(path, mode='rw', durability='checkpoint', *, max_age=1.0, lock_timeout=30.0, snapshot=None, root=None)"
 )]
-pub(crate) fn open(
-    py: Python<'_>,
-    path: &Bound<'_, PyAny>,
+#[expect(
+    clippy::too_many_arguments,
+    reason = "they are the keywords of a function of Python"
+)]
+pub(crate) fn open<'py>(
+    py: Python<'py>,
+    path: &Bound<'py, PyAny>,
     mode: &str,
     durability: &str,
     max_age: Option<f64>,
     lock_timeout: Option<f64>,
     snapshot: Option<String>,
-) -> PyResult<Handle> {
+    root: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, Handle>> {
     let path = py.import("os")?.call_method1("fsdecode", (path,))?;
     let path: PathBuf = path.extract()?;
     let read_only = match mode {
@@ -103,10 +111,7 @@ pub(crate) fn open(
     let shared = py
         .detach(|| registry::open(&path, &options))
         .map_err(|e| error::to_py(py, e, &path))?;
-    Ok(Handle {
-        shared,
-        closed: AtomicBool::new(false),
-    })
+    Handle::of(shared).typed(py, root)
 }
 
 /// Close every store of the process; called at exit.
@@ -122,7 +127,36 @@ impl Handle {
         Handle {
             shared,
             closed: AtomicBool::new(false),
+            typed: OnceLock::new(),
         }
+    }
+
+    /// Let the root be an instance of a class; close the handle if it cannot be.
+    fn typed<'py>(self, py: Python<'py>, class: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, Handle>> {
+        let handle = Bound::new(py, self)?;
+        if let Some(class) = class {
+            let open = || {
+                let root = handle.get().dict(py)?;
+                py.import("persist._typed_root")?
+                    .call_method1("open_root", (&handle, root, class))
+            };
+            match open() {
+                Ok(root) => drop(handle.get().typed.set(root.unbind())),
+                Err(e) => {
+                    handle.get().close(py)?;
+                    return Err(e);
+                }
+            }
+        }
+        Ok(handle)
+    }
+
+    /// The root as the dict that it is in the store.
+    fn dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let shared = self.shared()?;
+        let obj = shared.store.root();
+        let found = shared.read(py, |r| find(shared, r, obj))?;
+        shared.wrap(py, found)
     }
 
     fn shared(&self) -> PyResult<&Arc<Shared>> {
@@ -145,13 +179,14 @@ impl Handle {
         reference::reduced(py, self.shared()?, &Target::Store)
     }
 
-    /// The root: a Dict.
+    /// The root: a Dict, or an instance of the class with which the store was opened.
     #[getter]
     fn root<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let shared = self.shared()?;
-        let obj = shared.store.root();
-        let found = shared.read(py, |r| find(shared, r, obj))?;
-        shared.wrap(py, found)
+        self.shared()?;
+        match self.typed.get() {
+            Some(root) => Ok(root.bind(py).clone()),
+            None => self.dict(py),
+        }
     }
 
     /// The absolute path of the file.
@@ -294,16 +329,14 @@ impl Handle {
 
     /// Open a snapshot as a read-only Store that never changes. Use it in `with`: while it is open the snapshot
     /// cannot be dropped. Its objects are not those of the store; storing them there copies them.
-    fn at(&self, py: Python<'_>, name: &str) -> PyResult<Handle> {
+    fn at<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, Handle>> {
         let shared = self.shared()?;
         let (store, timeout) = (&shared.store, shared.timeout());
         shared.set_task(py);
         let opened = py.detach(|| registry::open_snapshot(store, name, timeout));
         let opened = opened.map_err(|e| shared.fail(py, e))?;
-        Ok(Handle {
-            shared: opened,
-            closed: AtomicBool::new(false),
-        })
+        let class = self.typed.get().map(|root| root.bind(py).get_type());
+        Handle::of(opened).typed(py, class.as_ref().map(|class| class.as_any()))
     }
 
     /// The Snapshot that this Store shows, or None.
@@ -353,27 +386,27 @@ impl Handle {
     }
 
     fn __getitem__<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self.root(key.py())?.get_item(key)
+        self.dict(key.py())?.get_item(key)
     }
 
     fn __setitem__(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.root(key.py())?.set_item(key, value)
+        self.dict(key.py())?.set_item(key, value)
     }
 
     fn __delitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.root(key.py())?.del_item(key)
+        self.dict(key.py())?.del_item(key)
     }
 
     fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
-        self.root(key.py())?.contains(key)
+        self.dict(key.py())?.contains(key)
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
-        self.root(py)?.try_iter()
+        self.dict(py)?.try_iter()
     }
 
     fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
-        self.root(py)?.len()
+        self.dict(py)?.len()
     }
 
     /// An empty store is true, too: `if store:` asks whether there is one.
@@ -388,23 +421,23 @@ impl Handle {
         key: &Bound<'py, PyAny>,
         default: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let root = self.root(key.py())?;
+        let root = self.dict(key.py())?;
         root.call_method1(intern!(key.py(), "get"), (key, default))
     }
 
     /// Return a view of the keys of the root.
     fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.root(py)?.call_method0(intern!(py, "keys"))
+        self.dict(py)?.call_method0(intern!(py, "keys"))
     }
 
     /// Return a view of the values of the root.
     fn values<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.root(py)?.call_method0(intern!(py, "values"))
+        self.dict(py)?.call_method0(intern!(py, "values"))
     }
 
     /// Return a view of the entries of the root.
     fn items<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.root(py)?.call_method0(intern!(py, "items"))
+        self.dict(py)?.call_method0(intern!(py, "items"))
     }
 
     fn __enter__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
