@@ -11,8 +11,8 @@ from typing import Any
 
 import persist
 import pytest
-from outcomes import outcome
 from hypothesis import given, settings, strategies as st
+from outcomes import outcome
 
 
 class Bag(persist.Dict[str, int]):

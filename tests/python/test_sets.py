@@ -12,8 +12,8 @@ from typing import Any
 
 import persist
 import pytest
-from outcomes import outcome
 from hypothesis import HealthCheck, given, settings, strategies as st
+from outcomes import outcome
 
 
 def test_a_set_is_copied_in_and_read_in_place(path: Path) -> None:

@@ -21,7 +21,7 @@ pub(crate) fn _typed_root<'py>(
     let base = py.get_type::<Object>();
     let made = ffi::bare_instance(&base, cls, &PyTuple::empty(py))?
         .ok_or_else(|| PyTypeError::new_err("the class does not derive from persist.Object"))?;
-    let proxy = &root.get().proxy;
+    let proxy = root.get().proxy()?;
     proxy.shared.read(py, |r| r.pin(proxy.obj))?;
     object::link(made.cast::<Object>()?, Proxy::new(&proxy.shared, proxy.obj))?;
     Ok(made)
