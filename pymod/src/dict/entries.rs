@@ -3,7 +3,8 @@
 use pyo3::exceptions::{PyKeyError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyDict, PyString, PyTuple};
+use std::sync::atomic::Ordering;
 
 use crate::graphs::copy_in::{Gather, put};
 use crate::proxies::dict::Dict;
@@ -28,6 +29,31 @@ pub(super) fn missing<'py>(dict: &Bound<'py, Dict>, key: &Bound<'py, PyAny>) -> 
         return missing.call1((dict, key));
     }
     Err(key_error(key))
+}
+
+/// Return the only optional argument, which may be None itself.
+pub(super) fn one_default<'py>(
+    what: &str,
+    args: &Bound<'py, PyTuple>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    match args.len() {
+        0 => Ok(None),
+        1 => args.get_item(0).map(Some),
+        n => Err(PyTypeError::new_err(format!(
+            "{what} expected at most 2 arguments, got {}",
+            n + 1
+        ))),
+    }
+}
+
+impl Dict {
+    /// Tell the iterators that a change has removed the last entry.
+    #[inline]
+    pub(super) fn note_emptied(&self, emptied: bool) {
+        if emptied {
+            self.emptied.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Dict {

@@ -8,9 +8,8 @@ use pyo3::basic::CompareOp;
 use pyo3::exceptions::{PyKeyError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
-use std::sync::atomic::Ordering;
 
-use super::entries::{key_error, missing};
+use super::entries::{key_error, missing, one_default};
 use super::iter::DictIter;
 use super::views::{ItemsView, KeysView, ValuesView};
 use crate::graphs::copy_in::put;
@@ -27,28 +26,6 @@ use crate::values::contents::{Part, as_dict};
 use crate::values::large::read_whole;
 use crate::values::show::{self, Shape};
 use crate::watch::watching::{Watch, watch};
-
-/// Return the only optional argument, which may be None itself.
-fn one_default<'py>(what: &str, args: &Bound<'py, PyTuple>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    match args.len() {
-        0 => Ok(None),
-        1 => args.get_item(0).map(Some),
-        n => Err(PyTypeError::new_err(format!(
-            "{what} expected at most 2 arguments, got {}",
-            n + 1
-        ))),
-    }
-}
-
-impl Dict {
-    /// Tell the iterators that a change has removed the last entry.
-    #[inline]
-    fn note_emptied(&self, emptied: bool) {
-        if emptied {
-            self.emptied.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
 
 #[pymethods]
 impl Dict {

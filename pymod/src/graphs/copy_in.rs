@@ -14,6 +14,7 @@ use pyo3::types::{PyDict, PyList};
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::pins::Pins;
 use super::plan::{Built, Part, Plan, PlanNode};
 use crate::engine::shared::Shared;
 use crate::proxies::dict::Dict;
@@ -450,26 +451,6 @@ impl<'py> Gather<'py> {
 fn subscript(key: &Bound<'_, PyAny>) -> String {
     key.repr()
         .map_or_else(|_| "[?]".to_owned(), |key| format!("[{key}]"))
-}
-
-struct Pins {
-    shared: Arc<Shared>,
-    held: Vec<Obj>,
-    stale: Vec<Obj>,
-}
-
-impl Pins {
-    fn restart(&mut self) {
-        self.stale.append(&mut self.held);
-    }
-}
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        for obj in self.held.drain(..).chain(self.stale.drain(..)) {
-            self.shared.store.unpin(obj);
-        }
-    }
 }
 
 /// Store one value. `place` stores it in its place, and returns false if it did not.

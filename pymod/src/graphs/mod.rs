@@ -2,4 +2,5 @@
 
 pub(crate) mod copy_in;
 pub(crate) mod copy_out;
+mod pins;
 pub(crate) mod plan;

@@ -9,8 +9,9 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
-use crate::graphs::copy_in::{Arg, Gather};
+use crate::graphs::copy_in::{Arg, Gather, put};
 use crate::proxies::list::List;
+use crate::proxies::place::transient;
 use crate::python::ffi;
 use crate::python::indices::{Span, position};
 use crate::python::scalars::same;
@@ -47,6 +48,89 @@ pub(crate) fn is_same(r: &Reader<'_>, item: Option<Value>, arg: &Arg<'_>) -> Res
 }
 
 impl List {
+    /// Remove the first item that equals a value.
+    pub(crate) fn remove_equal(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        transient!(self, py, plain => plain.call_method1("remove", (value,)).map(drop));
+        let (shared, obj) = (&self.proxy()?.shared, self.proxy()?.obj);
+        loop {
+            let Some((at, item)) = self.search(value, 0, u64::MAX)? else {
+                return Err(PyValueError::new_err("list.remove(x): x not in list"));
+            };
+            let arg = Arg::of(shared, &item)?;
+            let removed = shared.write(py, |w| {
+                let item = w.item(obj, at)?;
+                if !is_same(w, item, &arg)? {
+                    return Ok(false);
+                }
+                w.remove_items(obj, at, at + 1).map(|()| true)
+            })?;
+            if removed {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Return the first index of a value in a part of the list, which is given as `list.index` takes it.
+    pub(crate) fn find_between(
+        &self,
+        py: Python<'_>,
+        value: &Bound<'_, PyAny>,
+        start: isize,
+        stop: isize,
+    ) -> PyResult<u64> {
+        let len = if start < 0 || stop < 0 { self.count(py)? } else { 0 };
+        let clip = |n: isize| {
+            if n < 0 {
+                len.saturating_sub(n.unsigned_abs() as u64)
+            } else {
+                n as u64
+            }
+        };
+        match self.search(value, clip(start), clip(stop))? {
+            Some((at, _)) => Ok(at),
+            None => Err(PyValueError::new_err(format!("{} is not in list", value.repr()?))),
+        }
+    }
+
+    /// Append the list to itself until it is there `n` times; `n` is at least 1.
+    pub(crate) fn repeat(&self, py: Python<'_>, n: isize) -> PyResult<()> {
+        match n {
+            1 => self.proxy()?.shared.check_change(py, self.proxy()?.obj),
+            _ => self.append_all(&self.repeated(py, n - 1)?),
+        }
+    }
+
+    pub(crate) fn insert_before(
+        &self,
+        py: Python<'_>,
+        index: i64,
+        object: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        transient!(self, py, plain => plain.call_method1("insert", (index, object)).map(drop));
+        let obj = self.proxy()?.obj;
+        put(py, &self.proxy()?.shared, object, |w, value| {
+            let len = w.len(obj)? as i64;
+            let at = if index < 0 {
+                index.saturating_add(len).max(0)
+            } else {
+                index.min(len)
+            };
+            w.insert(obj, at as u64, value).map(|()| true)
+        })?;
+        Ok(())
+    }
+
+    /// Remove the item at an index. False: there is none.
+    pub(crate) fn delete(&self, py: Python<'_>, index: i64) -> PyResult<bool> {
+        let proxy = self.proxy()?;
+        proxy
+            .shared
+            .write(py, |w| match position(index, w.len(proxy.obj)?) {
+                Some(at) => w.remove_items(proxy.obj, at, at + 1).map(|()| true),
+                None => Ok(false),
+            })
+    }
+
     /// Remove and return the item at an index, if there is one; and return the length before.
     pub(crate) fn pop_at<'py>(
         &self,

@@ -4,13 +4,13 @@
 //! 2. The methods raise the same exceptions as list's. Slices are plain lists.
 
 use pyo3::basic::CompareOp;
-use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyIndexError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 
-use super::items::{is_same, items_of};
+use super::items::items_of;
 use super::iter::ListIter;
-use crate::graphs::copy_in::{Arg, put};
+use crate::graphs::copy_in::put;
 use crate::graphs::copy_out;
 use crate::locks::held::{Held, Until};
 use crate::locks::request::lock_async;
@@ -136,22 +136,10 @@ impl List {
 
     fn __delitem__(&self, py: Python<'_>, index: &Bound<'_, PyAny>) -> PyResult<()> {
         transient!(self, py, plain => plain.del_item(index));
-        let obj = self.proxy()?.obj;
-        let n = match At::of(index)? {
-            At::Index(n) => n,
-            At::Span(span) => return self.del_slice(py, span),
-        };
-        let removed = self
-            .proxy()?
-            .shared
-            .write(py, |w| match position(n, w.len(obj)?) {
-                Some(at) => w.remove_items(obj, at, at + 1).map(|()| true),
-                None => Ok(false),
-            })?;
-        if removed {
-            Ok(())
-        } else {
-            Err(out_of_range("list assignment index"))
+        match At::of(index)? {
+            At::Index(n) if self.delete(py, n)? => Ok(()),
+            At::Index(_) => Err(out_of_range("list assignment index")),
+            At::Span(span) => self.del_slice(py, span),
         }
     }
 
@@ -233,8 +221,7 @@ impl List {
         transient!(self, py, plain => plain.call_method1("__imul__", (n,)).map(drop));
         match ffi::times(n)? {
             Some(..1) => self.clear(py),
-            Some(1) => self.proxy()?.shared.check_change(py, self.proxy()?.obj),
-            Some(n) => self.append_all(&self.repeated(py, n - 1)?),
+            Some(n) => self.repeat(py, n),
             None => Err(PyTypeError::new_err(format!(
                 "can't multiply sequence by non-int of type '{}'",
                 n.get_type().name()?
@@ -260,18 +247,7 @@ impl List {
 
     /// Insert an object before an index.
     fn insert(&self, py: Python<'_>, index: isize, object: &Bound<'_, PyAny>) -> PyResult<()> {
-        transient!(self, py, plain => plain.call_method1("insert", (index, object)).map(drop));
-        let obj = self.proxy()?.obj;
-        put(py, &self.proxy()?.shared, object, |w, value| {
-            let len = w.len(obj)? as i64;
-            let at = if index < 0 {
-                (index as i64).saturating_add(len).max(0)
-            } else {
-                (index as i64).min(len)
-            };
-            w.insert(obj, at as u64, value).map(|()| true)
-        })?;
-        Ok(())
+        self.insert_before(py, index as i64, object)
     }
 
     /// Remove and return the item at an index (default last).
@@ -362,24 +338,7 @@ impl List {
 
     /// Remove the first item equal to value.
     fn remove(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        transient!(self, py, plain => plain.call_method1("remove", (value,)).map(drop));
-        let (shared, obj) = (&self.proxy()?.shared, self.proxy()?.obj);
-        loop {
-            let Some((at, item)) = self.search(value, 0, u64::MAX)? else {
-                return Err(PyValueError::new_err("list.remove(x): x not in list"));
-            };
-            let arg = Arg::of(shared, &item)?;
-            let removed = shared.write(py, |w| {
-                let item = w.item(obj, at)?;
-                if !is_same(w, item, &arg)? {
-                    return Ok(false);
-                }
-                w.remove_items(obj, at, at + 1).map(|()| true)
-            })?;
-            if removed {
-                return Ok(());
-            }
-        }
+        self.remove_equal(py, value)
     }
 
     /// Return the first index of value.
@@ -391,19 +350,7 @@ impl List {
         start: Clipped,
         stop: Clipped,
     ) -> PyResult<u64> {
-        let (Clipped(start), Clipped(stop)) = (start, stop);
-        let len = if start < 0 || stop < 0 { self.count(py)? } else { 0 };
-        let clip = |n: isize| {
-            if n < 0 {
-                len.saturating_sub(n.unsigned_abs() as u64)
-            } else {
-                n as u64
-            }
-        };
-        match self.search(value, clip(start), clip(stop))? {
-            Some((at, _)) => Ok(at),
-            None => Err(PyValueError::new_err(format!("{} is not in list", value.repr()?))),
-        }
+        self.find_between(py, value, start.0, stop.0)
     }
 
     /// Return the number of items equal to value.

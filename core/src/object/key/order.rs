@@ -1,5 +1,5 @@
-//! The order of keys, as Python compares them: numbers by value, str by code points, bytes by bytes, dates. Keys of different
-//! families have no order, and neither have None and NaN.
+//! The order of keys, as Python compares them: numbers by value, str by code points, bytes by bytes, dates. Keys of
+//! different families have no order, and neither have None and NaN.
 
 use super::{DOUBLE, Num, num_float, num_int};
 use crate::object::value::Key;
