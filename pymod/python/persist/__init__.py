@@ -120,6 +120,32 @@ _abc.ItemsView.register(ItemsView)
 _abc.ValuesView.register(ValuesView)
 _abc.Mapping.register(Store)
 
+
+
+def _rich(self):
+    # rich asks for it before it chooses a shape.
+    from ._pretty import shape_rich
+
+    shape_rich()
+    raise AttributeError("__rich_repr__")
+
+
+def _html(self):
+    from ._pretty import to_html
+
+    return to_html(self)
+
+
+def _keys(self):
+    from ._pretty import keys
+
+    return keys(self)
+
+
+Dict.__rich_repr__ = List.__rich_repr__ = property(_rich)
+Dict._repr_html_ = List._repr_html_ = Object._repr_html_ = _html
+Dict._ipython_key_completions_ = Store._ipython_key_completions_ = _keys
+
 _roots = {}
 
 # Imported when they are used: most programs need none of them.

@@ -11,12 +11,13 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt, PyString};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::contents::Part;
 use crate::proxies::dict::Dict;
 use crate::proxies::list::List;
 use crate::proxies::proxy::Proxy;
-use crate::python::ffi::Printing;
+use crate::python::ffi::{self, Printing};
 
 /// About the longest text of all, in characters.
 const LONGEST: usize = 10_000;
@@ -114,8 +115,24 @@ enum Stop {
     Raised(PyErr),
 }
 
+/// Whether pprint knows the shapes of containers: it calls `repr` before it looks for them.
+static SHAPES_PPRINT: AtomicBool = AtomicBool::new(false);
+
+#[cold]
+fn shape_pprint(py: Python<'_>) -> PyResult<()> {
+    if ffi::imported_modules(py)?.contains(intern!(py, "pprint"))?
+        && !SHAPES_PPRINT.swap(true, Ordering::Relaxed)
+    {
+        py.import("persist._pretty")?.call_method0("shape_pprint")?;
+    }
+    Ok(())
+}
+
 /// The text of `of`, whose container is in `proxy`.
 pub(crate) fn container(of: &Bound<'_, PyAny>, proxy: &Proxy, shape: Shape) -> PyResult<String> {
+    if !SHAPES_PPRINT.load(Ordering::Relaxed) {
+        shape_pprint(of.py())?;
+    }
     let Ok(Some(_printing)) = Printing::enter(of) else {
         return Ok(shape.again());
     };
