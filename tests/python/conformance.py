@@ -178,6 +178,8 @@ SLOW = (
     "test_gc_doesnt_blowup",
     "test_hash_effectiveness",
     "test_sumprod_stress",
+    "test_kde",
+    "test_kde_random",
     "test_kde_kernel_invcdfs",
     "test_overlap",
     "test_inv_cdf",
