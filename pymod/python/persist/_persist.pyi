@@ -68,6 +68,8 @@ __all__ = [
     "ValuesView",
     "__version__",
     "_close_all",
+    "_find_class",
+    "_is_found",
     "allow_import",
     "class_name",
     "copy_out",
