@@ -8,6 +8,8 @@ holds the same container twice.
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import random
 from typing import Any, Callable
 
@@ -109,14 +111,24 @@ OBJECT = ("setattr", "delattr", "getattr", "vars")
 READS = {"getitem", "get", "in", "len", "keys", "reversed", "slice", "count", "index", "getattr", "vars"}
 READS |= {"values", "items", "items reversed", "views", "iter", "list reversed", "holds"}
 
-KEYS = ["a", "b", "c", "d", "e", "f", "g", "a longer key", 0, 1, 2, True, 1.0, 2.5, None, b"a", "", "1", 2**80]
+KEYS = ["a", "b", "c", "d", "e", "f", "g", "a longer key", 0, 1, 2, True, 1.0, 2.5, None, b"a", "", "1", 2**80,
+        datetime.date(2026, 1, 1)]  # fmt: skip
+# Tuples are steps' own.
+OTHERS: list[Any] = [
+    frozenset([(1, ("x", b"", None, 2.5), ("long",) * 3000)]),
+    datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
+    decimal.Decimal("1.50"),
+    complex(1, -0.0),
+    range(3),
+    persist.Opaque("app.blob", bytes(100_000)),
+]
 NAMES = ["name", "age", "x", "y", "friends"]
 # With more containers than this, the program removes some.
 MANY = 60
 
 
 def scalar(rng: random.Random) -> Any:
-    kind = rng.randrange(12)
+    kind = rng.randrange(13)
     if kind < 4:
         return rng.randrange(100)
     if kind == 4:
@@ -129,6 +141,8 @@ def scalar(rng: random.Random) -> Any:
         return persist.Link(rng.choice(["../x", "/nowhere", "ü" * 50]))
     if kind == 9:
         return bytes([rng.randrange(256)]) * rng.choice([0, 3, 300, 9_000, 70_000])
+    if kind == 12:
+        return rng.choice(OTHERS)
     return rng.random()
 
 

@@ -74,6 +74,20 @@ def test_without_a_registration_it_is_opaque_and_stays(money: None, path: Path) 
         assert store.root["again"] == Money("12.50")
 
 
+def test_an_encoder_runs_once_for_each_value(money: None, store: persist.Store) -> None:
+    calls: list[Money] = []
+
+    def encode(value: Money) -> str:
+        calls.append(value)
+        return value.text
+
+    persist.register(Money, encode, Money, name="app.Money")
+    values = [Money("a"), Money("b")]
+    store.root["a"] = values[0]
+    store.root["l"] = [values[1], {"x": values[0]}]
+    assert [id(call) for call in calls] == [id(values[0]), id(values[1]), id(values[0])]
+
+
 def test_bytes_and_versions(money: None, store: persist.Store) -> None:
     class Old:
         pass

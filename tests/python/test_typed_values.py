@@ -80,6 +80,7 @@ FOLDED = dt.datetime(2026, 10, 25, 2, 30, fold=1)
 VALUES: list[Any] = [
     (), (1,), (1, "a", None, True, 2.5, b"b", (), ((),)), ("it's", "a\nb", "\x00\x7f", "\udc80", "\u2028", 'q"'),
     (2**2047, 2**2048, -(2**5000), float("inf"), -0.0), (b"\x00\xff'\\",), tuple(range(1000)),
+    (persist.Link("../a\udcff"), (persist.Link("b"),)),
     frozenset(), frozenset([1, "a", (1, 2), frozenset([3])]), bytearray(), bytearray(b"\x00\xff\n"),
     1 + 2j, complex(-0.0, -0.0), complex(0, float("inf")), complex(1e300, -1e-300),
     dt.date(1, 1, 1), dt.date(9999, 12, 31), dt.time(), dt.time(1, 2, 3, 4, fold=1), dt.time(1, tzinfo=dt.timezone.utc),

@@ -11,7 +11,7 @@ pub mod log;
 pub mod mutate;
 pub mod same;
 
-use persist_core::store::{Actor, In, Key, Obj, Options, Result, Store, Value, Wait, Writer};
+use persist_core::store::{Actor, In, Key, Obj, Options, Result, Store, Typed, Value, Wait, Writer};
 use std::path::Path;
 
 /// The names of all shapes.
@@ -80,6 +80,15 @@ fn scalars(store: &Store) {
     let big = [0xEE; 40];
     let huge = vec![7; 9000];
     let surrogate = b"lone \xED\xA0\x80 surrogate";
+    let typed = |name: &str, payload: &[u8], text| Typed {
+        name: name.into(),
+        payload: payload.to_vec(),
+        text,
+    };
+    let day = typed("date", b"2026-11-30", true);
+    let blob = typed("app.Blob", &[0x80; 9000], false);
+    let pair = typed("tuple", b"(1, ('a', None))", true);
+    let long = typed("tuple", format!("('{}', 1.0)", "x".repeat(6000)).as_bytes(), true);
     let values: Vec<(&[u8], In<'_>)> = vec![
         (b"none", In::None),
         (b"true", In::Bool(true)),
@@ -113,6 +122,8 @@ fn scalars(store: &Store) {
                 no_newline: true,
             },
         ),
+        (b"day", In::Typed(&day)),
+        (b"blob", In::Typed(&blob)),
         (b"a key that does not fit a word", In::Int(1)),
     ];
     write(store, |w| {
@@ -127,6 +138,9 @@ fn scalars(store: &Store) {
             Key::Int(i64::MAX),
             Key::Float(0.5),
             Key::Bytes(b"bytes as a key"),
+            Key::Typed(&day),
+            Key::Typed(&pair),
+            Key::Typed(&long),
             Key::BigInt {
                 negative: false,
                 magnitude: &big,

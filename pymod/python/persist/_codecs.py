@@ -9,6 +9,7 @@ import re as _re
 import sys as _sys
 
 from . import _arrays, _literals, _persist, _typed
+from ._link import Link
 from ._typed import Opaque
 
 _fullmatch = _re.fullmatch
@@ -286,11 +287,13 @@ _KINDS = {
     "fraction": ("fractions", "Fraction", _fraction_text, _fraction),
     "uuid": ("uuid", "UUID", str, _uuid),
 }
+# In a tuple; by itself it is a kind of value of the store.
+_KINDS["link"] = ("persist", "Link", str.__str__, Link)
 for _class, _name in _PATHS.items():
     _KINDS[_name] = ("pathlib", _class, str, _path(_class))
 
 _BINARY = ("bytearray", "numpy.ndarray", "numpy.bytes_")
-_encoders = {}
+_encoders: dict = {}
 
 
 def is_builtin(name):

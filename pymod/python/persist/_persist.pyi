@@ -40,58 +40,18 @@ _Durability: TypeAlias = Literal["checkpoint", "commit", "none"]
 # A key, or `...` for the whole container.
 _LockKey: TypeAlias = Any
 
+# fmt: off
 __all__ = [
-    "_Bell",
-    "_LockRequest",
-    "_Wrapped",
-    "_attributes_to_store",
-    "_class_named",
-    "_close_all",
-    "_find_class",
-    "_find_container_class",
-    "_is_found",
-    "_name_of",
-    "_register",
-    "_reopen",
-    "_run",
-    "_set_class",
-    "_sorted_keys",
-    "_sorted_position",
-    "_transaction_of",
-    "_typed_root",
-    "Change",
-    "Conflict",
-    "Corrupt",
-    "Deadlock",
-    "Dict",
-    "DurabilityUnknown",
-    "Error",
-    "Gone",
-    "InUse",
-    "ItemsView",
-    "KeysView",
-    "List",
-    "Lock",
-    "LockTimeout",
-    "NoSnapshot",
-    "NotLocked",
-    "Object",
-    "OtherTask",
-    "Snapshot",
-    "SnapshotExists",
-    "Store",
-    "Transaction",
-    "TransactionAborted",
-    "TransactionTooLarge",
-    "ValuesView",
-    "Watch",
-    "__version__",
-    "alias",
-    "allow_import",
-    "class_name",
-    "copy_out",
-    "open",
+    "_Bell", "_LockRequest", "_Wrapped", "_attributes_to_store", "_class_named", "_close_all",
+    "_find_class", "_find_container_class", "_is_found", "_name_of", "_register", "_reopen", "_run",
+    "_set_class", "_sorted_keys", "_sorted_position", "_transaction_of", "_typed_root", "Change",
+    "Conflict", "Corrupt", "Deadlock", "Dict", "DurabilityUnknown", "Error", "Gone", "InUse",
+    "ItemsView", "KeysView", "List", "Lock", "LockTimeout", "NoSnapshot", "NotLocked", "Object",
+    "OtherTask", "Snapshot", "SnapshotExists", "Store", "Transaction", "TransactionAborted",
+    "TransactionTooLarge", "ValuesView", "Watch", "__version__", "alias", "allow_import",
+    "class_name", "copy_out", "open",
 ]
+# fmt: on
 __version__: str
 
 class Error(Exception):
@@ -183,7 +143,19 @@ class _LockRequest:
     def cancel(self) -> Lock[Any] | None: ...
     def timeout(self) -> LockTimeout: ...
 
-class Dict(MutableMapping[_K, _V]):
+@type_check_only
+class _Lockable:
+    def lockExcl(self, key: _LockKey = ..., *, timeout: float | None = None) -> Lock[Self]: ...
+    def lockShared(self, key: _LockKey = ..., *, timeout: float | None = None) -> Lock[Self]: ...
+    def lock_exclusive(self, key: _LockKey = ..., *, timeout: float | None = None) -> Lock[Self]: ...
+    def lock_shared(self, key: _LockKey = ..., *, timeout: float | None = None) -> Lock[Self]: ...
+    def lock(self, key: _LockKey = ..., *, shared: bool = False, timeout: float | None = None) -> Lock[Self]: ...
+    def lock_async(
+        self, key: _LockKey = ..., *, shared: bool = False, timeout: float | None = None
+    ) -> _aio.Lock[Self]: ...
+    def unlock(self, key: _LockKey = ...) -> None: ...
+
+class Dict(_Lockable, MutableMapping[_K, _V]):
     """A dict that lives in a store. Only classes that derive from it can be called."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
@@ -253,15 +225,6 @@ class Dict(MutableMapping[_K, _V]):
     def todict(self) -> dict[_K, Any]: ...
     @staticmethod
     def fromkeys(iterable: Iterable[_T], value: Any = None, /) -> dict[_T, Any]: ...
-    def lockExcl(self, key: _LockKey = ..., *, timeout: float | None = None) -> Lock[Self]: ...
-    def lockShared(self, key: _LockKey = ..., *, timeout: float | None = None) -> Lock[Self]: ...
-    def lock_exclusive(self, key: _LockKey = ..., *, timeout: float | None = None) -> Lock[Self]: ...
-    def lock_shared(self, key: _LockKey = ..., *, timeout: float | None = None) -> Lock[Self]: ...
-    def lock(self, key: _LockKey = ..., *, shared: bool = False, timeout: float | None = None) -> Lock[Self]: ...
-    def lock_async(
-        self, key: _LockKey = ..., *, shared: bool = False, timeout: float | None = None
-    ) -> _aio.Lock[Self]: ...
-    def unlock(self, key: _LockKey = ...) -> None: ...
     def watch(
         self, callback: Callable[[Change[Self]], object] | None = None, *, timeout: float | None = None
     ) -> Watch[Self]: ...
@@ -380,7 +343,7 @@ class List(MutableSequence[_T]):
         self, callback: Callable[[Change[Self]], object] | None = None, *, timeout: float | None = None
     ) -> Watch[Self]: ...
 
-class Object:
+class Object(_Lockable):
     """Base of the classes whose instances can be stored.
 
     >>> class Person(persist.Object):
@@ -396,20 +359,11 @@ class Object:
     @property
     def __weakref__(self) -> Any: ...
     def __getstate__(self) -> dict[str, Any] | tuple[dict[str, Any], dict[str, Any]]: ...
-    def lockExcl(self, key: _LockKey = ..., *, timeout: float | None = None) -> Lock[Self]: ...
-    def lockShared(self, key: _LockKey = ..., *, timeout: float | None = None) -> Lock[Self]: ...
-    def lock_exclusive(self, key: _LockKey = ..., *, timeout: float | None = None) -> Lock[Self]: ...
-    def lock_shared(self, key: _LockKey = ..., *, timeout: float | None = None) -> Lock[Self]: ...
-    def lock(self, key: _LockKey = ..., *, shared: bool = False, timeout: float | None = None) -> Lock[Self]: ...
-    def lock_async(
-        self, key: _LockKey = ..., *, shared: bool = False, timeout: float | None = None
-    ) -> _aio.Lock[Self]: ...
-    def unlock(self, key: _LockKey = ...) -> None: ...
     def watch(
         self, callback: Callable[[Change[Self]], object] | None = None, *, timeout: float | None = None
     ) -> Watch[Self]: ...
 
-class _Wrapped:
+class _Wrapped(_Lockable):
     """The base of Set and Deque."""
 
     @property
@@ -417,17 +371,6 @@ class _Wrapped:
     @property
     def _entries(self) -> Any: ...
     def __deepcopy__(self, memo: object) -> Any: ...
-    def lockExcl(self, key: _LockKey = ..., *, timeout: float | None = None) -> Lock[Self]: ...
-    def lockShared(self, key: _LockKey = ..., *, timeout: float | None = None) -> Lock[Self]: ...
-    def lock_exclusive(self, key: _LockKey = ..., *, timeout: float | None = None) -> Lock[Self]: ...
-    def lock_shared(self, key: _LockKey = ..., *, timeout: float | None = None) -> Lock[Self]: ...
-    def lock(
-        self, key: _LockKey = ..., *, shared: bool = False, timeout: float | None = None
-    ) -> Lock[Self]: ...
-    def lock_async(
-        self, key: _LockKey = ..., *, shared: bool = False, timeout: float | None = None
-    ) -> _aio.Lock[Self]: ...
-    def unlock(self, key: _LockKey = ...) -> None: ...
 
 @final
 class Transaction:

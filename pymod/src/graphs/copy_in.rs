@@ -7,7 +7,7 @@
 //!    inside it, becomes its home.
 //! 3. While an `Object` is gathered and stored, its attributes cannot be set (`object::BeingStored`).
 
-use persist_core::store::{In, Kind, Obj, Result, Writer};
+use persist_core::store::{In, Kind, Obj, Result, Typed, Writer};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -101,6 +101,8 @@ enum Visited<'a, 'py> {
 
 enum Slot<'py> {
     Scalar(Bound<'py, PyAny>),
+    /// A value of another type. Its encoder runs once.
+    Encoded(Typed),
     Node(usize),
     /// The second field keeps the proxy, and so the pin, until the operation ends.
     Obj(Obj, #[expect(dead_code)] Bound<'py, PyAny>),
@@ -190,6 +192,7 @@ impl<'py> Gather<'py> {
 
     fn slot(&mut self, value: Bound<'py, PyAny>, met: Visited<'_, 'py>) -> PyResult<Slot<'py>> {
         match Arg::find(&self.shared, &value)? {
+            Some(Arg::Scalar(Scalar::Typed(typed))) => Ok(Slot::Encoded(typed)),
             Some(Arg::Scalar(_)) => Ok(Slot::Scalar(value)),
             Some(Arg::Obj(obj)) => Ok(Slot::Obj(obj, value)),
             Some(Arg::Graph) => self.node(value, &met).map(Slot::Node),
@@ -376,6 +379,7 @@ impl<'py> Gather<'py> {
             Ok(match slot {
                 &Slot::Node(n) => Part::Node(n),
                 &Slot::Obj(obj, _) => Part::Obj(obj),
+                Slot::Encoded(typed) => Part::Scalar(Scalar::Encoded(typed)),
                 Slot::Scalar(value) => {
                     let scalar = match Scalar::of(value)? {
                         None => Scalar::typed(value)?,

@@ -62,6 +62,8 @@ pub(crate) enum Scalar<'a> {
     Link(Vec<u8>, Cow<'a, [u8]>),
     /// A value of another type.
     Typed(Typed),
+    /// The same, borrowed.
+    Encoded(&'a Typed),
     /// Bytes that were copied out of another object.
     Copied(Vec<u8>),
 }
@@ -194,6 +196,7 @@ impl<'a> Scalar<'a> {
             Scalar::Bytes(b) => Key::Bytes(b),
             Scalar::Link(_, text) => Key::Str(text),
             Scalar::Typed(typed) => Key::Typed(typed),
+            Scalar::Encoded(typed) => Key::Typed(typed),
             Scalar::Copied(bytes) => Key::Bytes(bytes),
         }
     }
@@ -217,6 +220,7 @@ impl<'a> Scalar<'a> {
             Scalar::Bytes(b) => In::Bytes(b),
             Scalar::Link(target, _) => In::Link(target),
             Scalar::Typed(typed) => In::Typed(typed),
+            Scalar::Encoded(typed) => In::Typed(typed),
             Scalar::Copied(bytes) => In::Bytes(bytes),
         }
     }

@@ -1,5 +1,10 @@
 //! Files of numpy's format `.npy`.
 
+use std::collections::HashSet;
+
+/// The most levels of records in records.
+const DEPTH: usize = 8;
+
 /// True for a file of the format `.npy` in C order, without objects, whose shape and size agree.
 pub(super) fn is_array(file: &[u8]) -> bool {
     fn header(file: &[u8]) -> Option<(&str, usize)> {
@@ -17,20 +22,55 @@ pub(super) fn is_array(file: &[u8]) -> bool {
     }
     fn agrees(text: &str, data: usize) -> Option<bool> {
         let rest = text.strip_prefix("{'descr': ")?;
-        let (descr, rest) = rest.split_once(", 'fortran_order': False, 'shape': (")?;
+        let (size, rest) = described(rest, DEPTH)?;
+        let rest = rest.strip_prefix(", 'fortran_order': False, 'shape': (")?;
         let (shape, end) = rest.split_once(')')?;
         if !(end.starts_with(", }") && end[3..].trim().is_empty()) {
             return None;
         }
-        // Records, whose descriptions have other brackets, are not described further here.
-        let plain = descr.strip_prefix('\'')?.strip_suffix('\'')?;
-        let mut count: usize = 1;
-        for n in shape.split(',').map(str::trim).filter(|n| !n.is_empty()) {
-            count = count.checked_mul(n.parse().ok().filter(|_| n.bytes().all(|c| c.is_ascii_digit()))?)?;
-        }
-        Some(count.checked_mul(item_size(plain)?)? == data)
+        Some(items(shape)?.checked_mul(size)? == data)
     }
     header(file).and_then(|(text, data)| agrees(text, data)) == Some(true)
+}
+
+/// The number of items of a shape.
+fn items(shape: &str) -> Option<usize> {
+    let mut count: usize = 1;
+    for n in shape.split(',').map(str::trim).filter(|n| !n.is_empty()) {
+        count = count.checked_mul(n.parse().ok().filter(|_| n.bytes().all(|c| c.is_ascii_digit()))?)?;
+    }
+    Some(count)
+}
+
+/// The bytes of an item whose type is described at the beginning, and what follows: `'<f8'`, or the fields of a record,
+/// `[('a', '<i4'), ('b', '<f8', (2, 3))]`.
+fn described(text: &str, depth: usize) -> Option<(usize, &str)> {
+    if let Some(rest) = text.strip_prefix('\'') {
+        let (plain, rest) = rest.split_once('\'')?;
+        return Some((item_size(plain)?, rest));
+    }
+    let mut rest = text.strip_prefix('[').filter(|_| depth > 0)?;
+    let (mut total, mut names) = (0usize, HashSet::new());
+    loop {
+        let (name, after) = rest.strip_prefix("('")?.split_once('\'')?;
+        let after = after.strip_prefix(", ")?;
+        // Padding has no name.
+        let is_padding = name.is_empty() && after.starts_with("'|V");
+        if name.contains('\\') || !is_padding && (name.is_empty() || !names.insert(name)) {
+            return None;
+        }
+        let (mut size, mut after) = described(after, depth - 1)?;
+        if let Some(shaped) = after.strip_prefix(", (") {
+            let (shape, end) = shaped.split_once(')')?;
+            (size, after) = (size.checked_mul(items(shape)?)?, end);
+        }
+        total = total.checked_add(size)?;
+        rest = after.strip_prefix(')')?;
+        match rest.strip_prefix(", ") {
+            Some(next) => rest = next,
+            None => return Some((total, rest.strip_prefix(']')?)),
+        }
+    }
 }
 
 /// The bytes of an item of a plain type of numpy.
@@ -55,7 +95,8 @@ fn item_size(descr: &str) -> Option<usize> {
     let units = [
         "", "[Y]", "[M]", "[W]", "[D]", "[h]", "[m]", "[s]", "[ms]", "[us]", "[ns]", "[ps]", "[fs]", "[as]",
     ];
-    let unit_good = unit.is_empty() || matches!(kind, 'M' | 'm') && units.contains(&unit);
+    let counted = unit.replacen(|c: char| c.is_ascii_digit(), "", 4);
+    let unit_good = unit.is_empty() || matches!(kind, 'M' | 'm') && units.contains(&&*counted);
     let one = if kind == 'U' { 4 } else { 1 };
     (good && unit_good).then(|| size.checked_mul(one)).flatten()
 }
