@@ -1,18 +1,7 @@
 """Types of the extension module. Import `persist` instead."""
 
-from collections.abc import (
-    Awaitable,
-    Callable,
-    Coroutine,
-    ItemsView as _ItemsViewABC,
-    Iterable,
-    Iterator,
-    KeysView as _KeysViewABC,
-    Mapping,
-    MutableMapping,
-    MutableSequence,
-    ValuesView as _ValuesViewABC,
-)
+from collections import abc as _abc
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, MutableSequence
 from os import PathLike
 from types import TracebackType
 from typing import Any, Generic, Literal, SupportsIndex, TypedDict, TypeVar, final, overload, type_check_only
@@ -230,7 +219,7 @@ class Dict(_Lockable, MutableMapping[_K, _V]):
     ) -> Watch[Self]: ...
 
 @final
-class KeysView(_KeysViewABC[_K]):
+class KeysView(_abc.KeysView[_K]):
     """The keys of a Dict: a live view, with the operations of a set."""
 
     @property
@@ -240,7 +229,7 @@ class KeysView(_KeysViewABC[_K]):
     def __reversed__(self) -> Iterator[_K]: ...
 
 @final
-class ValuesView(_ValuesViewABC[_V]):
+class ValuesView(_abc.ValuesView[_V]):
     """The values of a Dict: a live view."""
 
     @property
@@ -249,7 +238,7 @@ class ValuesView(_ValuesViewABC[_V]):
     def __reversed__(self) -> Iterator[_V]: ...
 
 @final
-class ItemsView(_ItemsViewABC[_K, _V]):
+class ItemsView(_abc.ItemsView[_K, _V]):
     """The entries of a Dict: a live view, with the operations of a set."""
 
     @property
@@ -317,10 +306,10 @@ class List(MutableSequence[_T]):
     def pop_wait(self, index: int = 0, timeout: float | None = None) -> _T: ...
     def _try_pop(self, index: int) -> tuple[_T, ...] | None: ...
     def _late(self, timeout: float) -> LockTimeout: ...
-    def wait_async(self, timeout: float | None = None) -> Coroutine[Any, Any, None]: ...
+    def wait_async(self, timeout: float | None = None) -> _abc.Coroutine[Any, Any, None]: ...
     def pop_wait_async(
         self, index: int = 0, timeout: float | None = None
-    ) -> Coroutine[Any, Any, _T]: ...
+    ) -> _abc.Coroutine[Any, Any, _T]: ...
     def remove(self, value: _T) -> None: ...
     def index(self, value: Any, start: int = 0, stop: int = ..., /) -> int: ...
     def count(self, value: Any) -> int: ...
@@ -454,8 +443,8 @@ class Store(Mapping[Any, Any], Generic[_R]):
     def transaction(self) -> Transaction: ...
     def transaction_async(self) -> _aio.Transaction: ...
     def run_async(
-        self, f: Callable[_P, Awaitable[_T]], /, *args: _P.args, **kwargs: _P.kwargs
-    ) -> Coroutine[Any, Any, _T]: ...
+        self, f: Callable[_P, _abc.Awaitable[_T]], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _abc.Coroutine[Any, Any, _T]: ...
     def run(self, f: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T: ...
     def watch(
         self, callback: Callable[[Change[Any]], object] | None = None, *, timeout: float | None = None
