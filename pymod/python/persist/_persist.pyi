@@ -464,24 +464,14 @@ class Store(Mapping[Any, Any], Generic[_R]):
 
 @overload
 def open(
-    path: _Path,
-    mode: _Mode = "rw",
-    durability: _Durability = "checkpoint",
-    *,
-    max_age: float | None = 1.0,
-    lock_timeout: float | None = 30.0,
-    snapshot: str | None = None,
+    path: _Path, mode: _Mode = "rw", durability: _Durability = "checkpoint", *,
+    max_age: float | None = 1.0, lock_timeout: float | None = 30.0, snapshot: str | None = None,
     root: None = None,
 ) -> Store: ...
 @overload
 def open(
-    path: _Path,
-    mode: _Mode = "rw",
-    durability: _Durability = "checkpoint",
-    *,
-    max_age: float | None = 1.0,
-    lock_timeout: float | None = 30.0,
-    snapshot: str | None = None,
+    path: _Path, mode: _Mode = "rw", durability: _Durability = "checkpoint", *,
+    max_age: float | None = 1.0, lock_timeout: float | None = 30.0, snapshot: str | None = None,
     root: type[_Root],
 ) -> Store[_Root]: ...
 def _typed_root(cls: type[_Root], root: Dict[Any, Any]) -> _Root: ...
