@@ -21,7 +21,7 @@
 //! and a number never equals a str.
 
 use super::scalar::{self, ScalarKind, ScalarView};
-use super::value::{In, Key, LargeKind, Small, Value};
+use super::value::{COPY_MAX, In, Key, LargeKind, Small, Value};
 use super::word::{Tag, Word};
 use super::{blob, literal};
 use crate::error::{Error, Result};
@@ -344,6 +344,10 @@ pub fn encode<W: PagesMut>(w: &mut W, key: &Key<'_>) -> Result<Word> {
             no_newline: false,
         },
         Key::Bytes(bytes) => In::Bytes(bytes),
+        // Hashing and comparing it takes the whole of it.
+        Key::Typed(typed) if typed.payload.len() > COPY_MAX => {
+            return Err(Error::invalid("the key is too long (64 KiB at most)"));
+        }
         Key::Typed(typed) => In::Typed(typed),
     };
     scalar::encode(w, &value)
