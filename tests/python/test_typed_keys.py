@@ -89,6 +89,15 @@ def test_many_tuple_keys(path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_a_key_that_is_too_long_is_refused(store: persist.Store) -> None:
+    key = ("x" * 70_000,)
+    assert key not in store.root
+    for store_it in (lambda: store.root.__setitem__(key, 1), lambda: store.root.update(a={key: 1})):
+        with pytest.raises(ValueError, match="the key is too long"):
+            store_it()
+    assert list(store.root) == []
+
+
 def test_what_is_like_a_key_finds_it(store: persist.Store) -> None:
     store.root["d"] = {(1, 2): "a", ("RED", 1): "b"}
     d = store.root["d"]

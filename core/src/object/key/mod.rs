@@ -25,7 +25,7 @@ mod order;
 pub use order::order;
 
 use super::scalar::{self, ScalarKind, ScalarView};
-use super::value::{In, Key, LargeKind, Small, Value};
+use super::value::{COPY_MAX, In, Key, LargeKind, Small, Value};
 use super::word::{Tag, Word};
 use super::{blob, literal};
 use crate::error::{Error, Result};
@@ -348,6 +348,10 @@ pub fn encode<W: PagesMut>(w: &mut W, key: &Key<'_>) -> Result<Word> {
             no_newline: false,
         },
         Key::Bytes(bytes) => In::Bytes(bytes),
+        // Hashing and comparing it takes the whole of it.
+        Key::Typed(typed) if typed.payload.len() > COPY_MAX => {
+            return Err(Error::invalid("the key is too long (64 KiB at most)"));
+        }
         Key::Typed(typed) => In::Typed(typed),
     };
     scalar::encode(w, &value)

@@ -218,3 +218,23 @@ fn the_hash_of_typed_keys_is_what_was_published() {
         xxhash_rust::xxh3::xxh3_64_with_seed(b"date\x002026-11-30", SEED ^ 0x94D0_49BB_1331_11EB)
     );
 }
+
+#[test]
+fn a_typed_key_has_a_longest_content() {
+    let mut w = HeapMem::new();
+    let of = |len: usize| Typed {
+        name: "a.b".into(),
+        payload: vec![b'x'; len],
+        text: true,
+    };
+    let (longest, longer) = (of(COPY_MAX), of(COPY_MAX + 1));
+    let word = encode(&mut w, &Key::Typed(&longest)).unwrap();
+    assert_eq!(
+        hash_word(&w, word).unwrap(),
+        hash(w.hash_seed(), &Key::Typed(&longest))
+    );
+    assert!(eq(&w, word, &Key::Typed(&longest)).unwrap());
+    assert!(!eq(&w, word, &Key::Typed(&longer)).unwrap());
+    let refused = encode(&mut w, &Key::Typed(&longer));
+    assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
+}
