@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import copy
 import multiprocessing
@@ -58,6 +59,16 @@ def test_attributes_as_a_mapping(root: persist.Dict, protocol: int) -> None:
     made["age"] = 28
     assert root["p"].age == 28
     assert type(made) is persist.Dict
+
+
+def test_sets_deques_and_the_like(root: persist.Dict) -> None:
+    root["s"], root["q"] = {1, 2}, collections.deque([1, 2], maxlen=3)
+    root["c"], root["o"] = collections.Counter("aab"), collections.OrderedDict(b=1, a=2)
+    root["d"] = collections.defaultdict(list, a=[1])
+    for key in "sqcod":
+        stored = root[key]
+        again = pickle.loads(pickle.dumps(stored))
+        assert again is stored and type(again) is type(stored)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

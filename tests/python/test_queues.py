@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import collections
 import os
 import signal
 import threading
@@ -124,3 +126,21 @@ def test_one_of_several_processes_gets_each_item(path: Path, script: Script) -> 
         for worker in workers[1:]:
             script.finish(worker)
         assert sorted(done) == list(range(200)) and jobs == []
+
+
+def test_a_deque_gives_its_items_to_those_that_wait(root: persist.Dict) -> None:
+    root["q"] = collections.deque([1, 2], maxlen=5)
+    queue = root["q"]
+    assert [queue.get(), queue.get(timeout=0)] == [1, 2]
+    with pytest.raises(TimeoutError):
+        queue.get(timeout=0.01)
+    assert asyncio.run(later(queue, 7)) == 7
+    assert list(queue) == []
+
+
+async def later(queue: persist.Deque, item: int) -> object:
+    """Return what a task gets that waits before there is an item."""
+    waiting = asyncio.ensure_future(queue.get_async(timeout=LONG))
+    await asyncio.sleep(0)
+    queue.append(item)
+    return await waiting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import gc
 import os
 import signal
@@ -409,3 +410,12 @@ def test_a_watch_that_begins_inside_a_transaction(store: persist.Store, root: pe
         root["after"] = 1
     kinds = [kind for kind, *_ in reported(watch)]
     assert kinds == ["overflow", "insert"]
+
+
+def test_sets_and_deques(root: persist.Dict) -> None:
+    root["s"], root["q"] = {1}, collections.deque([1])
+    for stored, change in (root["s"], lambda s: s.add(2)), (root["q"], lambda q: q.append(2)):
+        with stored.watch(timeout=60) as changes:
+            change(stored)
+            told = next(iter(changes))
+        assert told.kind == "insert" and told.container is stored

@@ -70,9 +70,6 @@ class Set(_Wrapped, _abc.MutableSet):
         inner = text[len("dict_keys([") : -len("])")]
         return f"{{{inner}}}" if inner else "set()"
 
-    def __reduce__(self):
-        raise TypeError("cannot pickle a persist.Set: pickle persist.copy_out(it)")
-
     def _compared(self, other, how):
         if not isinstance(other, (set, frozenset, Set)):
             return NotImplemented
@@ -323,9 +320,6 @@ class Deque(_Wrapped, _abc.MutableSequence):
             return text.replace("persist.List", "persist.Deque")
         return f"deque({text}{end})"
 
-    def __reduce__(self):
-        raise TypeError("cannot pickle a persist.Deque: pickle persist.copy_out(it)")
-
     def _compared(self, other, how):
         if not isinstance(other, (_collections.deque, Deque)):
             return NotImplemented
@@ -375,6 +369,14 @@ class Deque(_Wrapped, _abc.MutableSequence):
         items *= n
         self._entries[:] = list(items)
         return self
+
+    def get(self, timeout=None):
+        """Remove and return the item on the left; wait until there is one: see `List.pop_wait`."""
+        return self._entries.pop_wait(0, timeout)
+
+    def get_async(self, timeout=None):
+        """Await what `get` returns, without blocking the event loop."""
+        return self._entries.pop_wait_async(0, timeout)
 
     def append(self, item, /):
         """Add an item on the right."""

@@ -14,10 +14,12 @@ use crate::proxies::dict::Dict;
 use crate::proxies::list::List;
 use crate::proxies::object::Object;
 use crate::proxies::proxy::Proxy;
+use crate::proxies::reference::{self, Target};
 use crate::proxies::wrapped::Wrapped;
 use crate::proxies::{classes, places};
 use crate::python::scalars::Scalar;
 use crate::store::transaction;
+use crate::watch::watching::{Watch, watch};
 
 #[pymethods]
 impl Wrapped {
@@ -40,6 +42,23 @@ impl Wrapped {
 
     fn __deepcopy__<'py>(&self, py: Python<'py>, memo: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         copy_out::copy(py, self.proxy()?, false, Some(memo))
+    }
+
+    /// A pickle of a proxy is a reference to what is in the store, and not a copy of it.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let proxy = self.proxy()?;
+        reference::reduced(py, &proxy.shared, &Target::Container(proxy))
+    }
+
+    /// Return a Watch of what is committed from now on; see `Dict.watch`, or `List.watch` for a deque.
+    #[pyo3(signature = (callback = None, *, timeout = None))]
+    fn watch<'py>(
+        slf: &Bound<'py, Self>,
+        callback: Option<&Bound<'py, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, Watch>> {
+        let target = (slf.as_any(), slf.get().proxy()?);
+        watch(slf.py(), &target.1.shared, Some(target), callback, timeout)
     }
 
     /// Lock the container exclusively; see `Dict.lockExcl`.
