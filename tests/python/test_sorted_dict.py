@@ -192,7 +192,7 @@ def attempt(d: Any, name: str, a: Any, b: Any, n: int, flags: tuple[bool, bool, 
         "kindex": lambda: (d.keys()[n], d.items()[n], d.values()[n]),
         "kslice": lambda: (list(d.keys()[:n]), list(d.keys()[n::2]), list(d.items()[-2:])),
         "vslice": lambda: list(d.values()[n:][::-1]),
-        "and": lambda: set(d.keys() & {a, b}),
+        "and": lambda: sorted(d.keys() & {a, b}, key=repr),
     }
     try:
         return repr(calls[name]())

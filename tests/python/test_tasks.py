@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 import time
 from pathlib import Path
@@ -289,3 +290,30 @@ def test_threads_of_a_loop_are_owners_of_their_own(store: persist.Store, root: p
 
     asyncio.run(main())
     assert root["n"] == 100
+
+
+def test_the_exception_of_a_signal_handler_is_never_lost(store: persist.Store) -> None:
+    """Reads, writes and transactions ask the frameworks for the running task, in functions that a signal interrupts."""
+    pytest.importorskip("trio")
+    root = store.root
+    root["x"] = 0
+
+    class Alarm(Exception):
+        pass
+
+    def raises(_signum: int, _frame: object) -> None:
+        raise Alarm
+
+    before = signal.signal(signal.SIGALRM, raises)
+    try:
+        for n in range(300):
+            deadline = time.monotonic() + 60
+            with pytest.raises(Alarm):
+                signal.setitimer(signal.ITIMER_REAL, 0.0002 + n % 17 * 0.00003)
+                while time.monotonic() < deadline:
+                    root["x"] += 1
+                    with store.transaction():
+                        root["x"] += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

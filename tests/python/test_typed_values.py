@@ -331,7 +331,6 @@ def test_derived_classes_and_local_ones_are_refused(store: persist.Store) -> Non
         dt.datetime(2026, 1, 1, tzinfo=dt.timezone(dt.timedelta(0), "a]b")),
         Local["A"],
         Hidden(1),
-        {1, 2},
         np.array([None]),
         np.longdouble(1),
         memoryview(np.arange(3)),

@@ -158,7 +158,7 @@ def readme(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def test_readme_under_mypy(readme: list[Path]) -> None:
     # Examples have no annotations; their bodies are checked all the same.
-    lenient = ["--allow-untyped-defs", "--allow-untyped-calls", "--allow-incomplete-defs"]
+    lenient = ["--allow-untyped-defs", "--allow-untyped-calls", "--allow-incomplete-defs", "--allow-any-generics"]
     out = mypy(*lenient, "--ignore-missing-imports", "--follow-imports=silent", *readme)
     assert out.startswith("Success"), out
 

@@ -5,6 +5,7 @@
 //! 3. The locks and transactions of a task are released when it is collected.
 
 use persist_core::store::door::{LockOwner, set_task};
+use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
@@ -14,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::engine::core::Core;
-use crate::python::ffi::imported_modules;
+use crate::python::ffi::{imported_modules, raise_later};
 
 /// The functions of a framework that return the running task.
 struct Asyncio {
@@ -66,8 +67,27 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Name the calling thread's running task to the engine.
 #[inline]
 pub(crate) fn set_running(py: Python<'_>) {
-    // An unknown task counts as none: a framework may be partly imported, or shutting down.
-    set_task(current(py).unwrap_or(0));
+    set_task(current(py).unwrap_or_else(|e| find_again(py, e)));
+}
+
+/// Look for the running task again. A signal handler may have raised in a function of the framework: its exception is
+/// raised later. If a framework has no answer twice, it is partly imported or shutting down, and runs no task.
+#[cold]
+fn find_again(py: Python<'_>, e: PyErr) -> u64 {
+    match current(py) {
+        Ok(task) => {
+            raise_later(py, e);
+            task
+        }
+        Err(second) => {
+            for e in [e, second] {
+                if !e.is_instance_of::<PyException>(py) {
+                    raise_later(py, e);
+                }
+            }
+            0
+        }
+    }
 }
 
 fn function(modules: &Bound<'_, PyDict>, module: &str, path: &[&str]) -> Option<Py<PyAny>> {
@@ -124,10 +144,13 @@ fn current(py: Python<'_>) -> PyResult<u64> {
     }
     if number == 0
         && let Some(trio) = trio
-        // RuntimeError: trio does not run in this thread.
-        && let Ok(task) = trio.bind(py).call0()
     {
-        number = number_of(&task)?;
+        match trio.bind(py).call0() {
+            Ok(task) => number = number_of(&task)?,
+            // Trio does not run in this thread.
+            Err(e) if e.is_instance_of::<PyRuntimeError>(py) => {}
+            Err(e) => return Err(e),
+        }
     }
     if let Some(greenlet) = greenlet {
         let it = greenlet.bind(py).call0()?;
@@ -256,13 +279,17 @@ pub(crate) fn advice_or<'a>(py: Python<'_>, asynchronous: &'a str) -> &'a str {
     };
     match running() {
         Ok(true) => "switch to it until it has ended that (greenlets of gevent do so by themselves)",
-        _ => asynchronous,
+        Ok(false) => asynchronous,
+        Err(e) => {
+            raise_later(py, e);
+            asynchronous
+        }
     }
 }
 
 /// Return whether a task runs in this thread, beside which others may run: a wait would block them.
 pub(crate) fn is_in_task(py: Python<'_>) -> bool {
-    current(py).is_ok_and(|task| task != 0)
+    current(py).unwrap_or_else(|e| find_again(py, e)) != 0
 }
 
 /// How a greenlet of gevent waits: other greenlets run.

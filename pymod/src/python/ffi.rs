@@ -36,6 +36,25 @@ pub(crate) fn main_interpreter_only() -> PyResult<()> {
     }
 }
 
+/// Raise an exception of a signal handler as soon as the main thread runs Python code again: it was raised in a call
+/// whose caller can raise nothing. If too many calls are pending, it is reported and not raised.
+#[cold]
+pub(crate) fn raise_later(py: Python<'_>, e: PyErr) {
+    extern "C" fn raise(e: *mut std::ffi::c_void) -> c_int {
+        // SAFETY: the interpreter calls this once for each pending call, on its main thread, which is attached. `e` is
+        // the box that was leaked for it.
+        let (e, py) = unsafe { (Box::from_raw(e.cast::<PyErr>()), Python::assume_attached()) };
+        e.restore(py);
+        -1
+    }
+    let e = Box::into_raw(Box::new(e));
+    // SAFETY: the thread is attached; the callback takes the box over if it is called.
+    if unsafe { ffi::Py_AddPendingCall(Some(raise), e.cast()) } != 0 {
+        // SAFETY: the callback was refused, so that the box has no other owner.
+        unsafe { Box::from_raw(e) }.write_unraisable(py, None);
+    }
+}
+
 /// Return `sys.modules`. An import of `sys` gives the same result but takes a microsecond.
 #[inline]
 pub(crate) fn imported_modules(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
