@@ -265,6 +265,19 @@ fn inner_blocks_end_beside_a_dead_transaction_of_another_task() {
             });
             assert!(matches!(met, Err(Error::Conflict { .. })), "{met:?}");
         });
+        as_task(2, || drop(begin(&s)));
+        as_task(1, || {
+            let all = [
+                s.begin(&mut Wait::never()).map(drop),
+                s.sync(),
+                s.snapshot("n").map(drop),
+            ];
+            assert!(
+                all.iter().all(|r| matches!(r, Err(Error::Aborted { .. }))),
+                "{all:?}"
+            );
+        });
+        as_task(2, || s.commit().unwrap());
         as_task(2, || {
             begin(&s);
             set(&s, "x", In::Int(1)).unwrap();
@@ -282,9 +295,8 @@ fn inner_blocks_end_beside_a_dead_transaction_of_another_task() {
         ended.send(()).unwrap();
     });
     if end.recv_timeout(Duration::from_secs(120)) == Err(mpsc::RecvTimeoutError::Timeout) {
-        // The end of the process would wait for that thread, too.
         eprintln!("an inner block did not end");
-        std::process::abort();
+        std::process::abort(); // The end of the process would wait for that thread, too.
     }
 }
 

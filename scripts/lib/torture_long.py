@@ -63,6 +63,14 @@ def blocks(path: Path) -> int:
         return 0
 
 
+def most_descriptors(pid: int) -> int:
+    """Return the most descriptors that a process has during some of its rounds, which may open and close a store."""
+    most, end = 0, time.monotonic() + 0.05
+    while time.monotonic() < end:
+        most = max(most, len(os.listdir(f"/proc/{pid}/fd")))
+    return most
+
+
 def sample(store: Path, pids: list[int]) -> dict[str, int]:
     """Return the current sizes; of several processes the sum."""
     found = dict.fromkeys(("rss", "fds", "threads", "maps"), 0)
@@ -74,7 +82,7 @@ def sample(store: Path, pids: list[int]) -> dict[str, int]:
             # Private memory of the process; its mappings of the store are counted as the file.
             found["rss"] += int(fields.get("RssAnon", "0 kB").split()[0]) * 1024
             found["threads"] += int(fields.get("Threads", "0"))
-            found["fds"] += len(os.listdir(f"/proc/{pid}/fd"))
+            found["fds"] += most_descriptors(pid)
             found["maps"] += Path(f"/proc/{pid}/maps").read_text().count("\n")
         except (FileNotFoundError, ProcessLookupError):
             continue

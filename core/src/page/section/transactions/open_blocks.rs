@@ -29,7 +29,12 @@ impl Pager {
         let is_behind = self.latch().is_held_by(slot)
             && !self.transactions.is_of_running_task()
             && self.shm.depth(slot) > 0;
-        if is_behind { Err(self.other_task()) } else { Ok(()) }
+        if !is_behind {
+            return Ok(());
+        }
+        // To wait would not help an owner whose own transaction was rolled back.
+        self.check_alive()?;
+        Err(self.other_task())
     }
 
     /// Return an error if the running owner's transaction was rolled back and not left yet.
