@@ -265,7 +265,7 @@ fn inner_blocks_end_beside_a_dead_transaction_of_another_task() {
             });
             assert!(matches!(met, Err(Error::Conflict { .. })), "{met:?}");
         });
-        as_task(2, || drop(begin(&s)));
+        as_task(2, || begin(&s));
         as_task(1, || {
             let all = [
                 s.begin(&mut Wait::never()).map(drop),
