@@ -337,8 +337,10 @@ def grow(value: Any) -> int:
         return len(value)
     if isinstance(value, Person):
         return value.birthday()
-    value["n"] = value.get("n", 0) + 1
-    return int(value["n"])
+    # Two workers of a pool may add at the same time.
+    with value.lock():
+        value["n"] = value.get("n", 0) + 1
+        return int(value["n"])
 
 
 def add(value: Any, done: Any) -> None:

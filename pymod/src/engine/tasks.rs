@@ -5,7 +5,7 @@
 //! 3. The locks and transactions of a task are released when it is collected.
 
 use persist_core::store::door::{LockOwner, set_task};
-use pyo3::exceptions::{PyException, PyRuntimeError};
+use pyo3::exceptions::{PyAttributeError, PyException, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
@@ -67,17 +67,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Name the calling thread's running task to the engine.
 #[inline]
 pub(crate) fn set_running(py: Python<'_>) {
-    set_task(current(py).unwrap_or_else(|e| find_again(py, e)));
+    set_task(running(py));
 }
 
-/// Look for the running task again. A signal handler may have raised in a function of the framework: its exception is
-/// raised later. If a framework has no answer twice, it is partly imported or shutting down, and runs no task.
+/// Return the number of the running task; 0: none.
+#[inline]
+fn running(py: Python<'_>) -> u64 {
+    current(py).unwrap_or_else(|e| ask_again(py, e, current))
+}
+
+/// Ask the frameworks again. A signal handler may have raised in one of their functions: its exception is raised later.
+/// A framework that has no answer twice is partly imported or shutting down: it runs no task.
 #[cold]
-fn find_again(py: Python<'_>, e: PyErr) -> u64 {
-    match current(py) {
-        Ok(task) => {
+fn ask_again<T: Default>(py: Python<'_>, e: PyErr, ask: impl Fn(Python<'_>) -> PyResult<T>) -> T {
+    match ask(py) {
+        Ok(answer) => {
             raise_later(py, e);
-            task
+            answer
         }
         Err(second) => {
             for e in [e, second] {
@@ -85,17 +91,23 @@ fn find_again(py: Python<'_>, e: PyErr) -> u64 {
                     raise_later(py, e);
                 }
             }
-            0
+            T::default()
         }
     }
 }
 
-fn function(modules: &Bound<'_, PyDict>, module: &str, path: &[&str]) -> Option<Py<PyAny>> {
-    let mut at = modules.get_item(module).ok().flatten()?;
+/// Return a function of a module, if the module is imported and has it.
+fn function(modules: &Bound<'_, PyDict>, module: &str, path: &[&str]) -> PyResult<Option<Py<PyAny>>> {
+    let Some(mut at) = modules.get_item(module)? else {
+        return Ok(None);
+    };
     for name in path {
-        at = at.getattr(*name).ok()?;
+        at = match at.getattr(*name) {
+            Err(e) if e.is_instance_of::<PyAttributeError>(at.py()) => return Ok(None),
+            found => found?,
+        };
     }
-    Some(at.unbind())
+    Ok(Some(at.unbind()))
 }
 
 fn current(py: Python<'_>) -> PyResult<u64> {
@@ -108,8 +120,8 @@ fn current(py: Python<'_>) -> PyResult<u64> {
     let (asyncio, trio, greenlet) = {
         let mut frameworks = lock(&FRAMEWORKS);
         if frameworks.modules != n {
-            let asyncio = function(&all, "asyncio", &["_get_running_loop"])
-                .zip(function(&all, "asyncio", &["current_task"]))
+            let asyncio = function(&all, "asyncio", &["_get_running_loop"])?
+                .zip(function(&all, "asyncio", &["current_task"])?)
                 .map(|(running_loop, current)| {
                     Arc::new(Asyncio {
                         running_loop,
@@ -119,8 +131,8 @@ fn current(py: Python<'_>) -> PyResult<u64> {
             *frameworks = Frameworks {
                 modules: n,
                 asyncio,
-                trio: function(&all, "trio", &["lowlevel", "current_task"]).map(Arc::new),
-                greenlet: function(&all, "greenlet", &["getcurrent"]).map(Arc::new),
+                trio: function(&all, "trio", &["lowlevel", "current_task"])?.map(Arc::new),
+                greenlet: function(&all, "greenlet", &["getcurrent"])?.map(Arc::new),
             };
             let some =
                 frameworks.asyncio.is_some() || frameworks.trio.is_some() || frameworks.greenlet.is_some();
@@ -267,29 +279,27 @@ pub(crate) fn note_lock(core: &Arc<Core>, owner: LockOwner) {
     }
 }
 
+/// Return whether a greenlet runs that is not the first one of its thread.
+fn in_greenlet(py: Python<'_>) -> PyResult<bool> {
+    let Some(current) = function(&imported_modules(py)?, "greenlet", &["getcurrent"])? else {
+        return Ok(false);
+    };
+    let it = current.bind(py).call0()?;
+    Ok(!it.getattr(intern!(py, "parent"))?.is_none())
+}
+
 /// Return what a task can do that would wait for another one of its thread: `asynchronous`, unless it is a greenlet,
 /// which has no such forms.
 pub(crate) fn advice_or<'a>(py: Python<'_>, asynchronous: &'a str) -> &'a str {
-    let running = || -> PyResult<bool> {
-        let Some(current) = function(&imported_modules(py)?, "greenlet", &["getcurrent"]) else {
-            return Ok(false);
-        };
-        let it = current.bind(py).call0()?;
-        Ok(!it.getattr(intern!(py, "parent"))?.is_none())
-    };
-    match running() {
-        Ok(true) => "switch to it until it has ended that (greenlets of gevent do so by themselves)",
-        Ok(false) => asynchronous,
-        Err(e) => {
-            raise_later(py, e);
-            asynchronous
-        }
+    match in_greenlet(py).unwrap_or_else(|e| ask_again(py, e, in_greenlet)) {
+        true => "switch to it until it has ended that (greenlets of gevent do so by themselves)",
+        false => asynchronous,
     }
 }
 
 /// Return whether a task runs in this thread, beside which others may run: a wait would block them.
 pub(crate) fn is_in_task(py: Python<'_>) -> bool {
-    current(py).unwrap_or_else(|e| find_again(py, e)) != 0
+    running(py) != 0
 }
 
 /// How a greenlet of gevent waits: other greenlets run.
@@ -301,16 +311,24 @@ pub(crate) struct Pause {
 impl Pause {
     /// For the running greenlet, if gevent runs it.
     pub(crate) fn find(py: Python<'_>) -> Option<Pause> {
-        let all = imported_modules(py).ok()?;
-        let sleep = function(&all, "gevent", &["sleep"])?;
-        let current = function(&all, "greenlet", &["getcurrent"])?;
-        let hub = function(&all, "gevent", &["_hub_local", "get_hub_if_exists"])?;
-        let (current, hub) = (current.bind(py).call0().ok()?, hub.bind(py).call0().ok()?);
+        Pause::look(py).unwrap_or_else(|e| ask_again(py, e, Pause::look))
+    }
+
+    fn look(py: Python<'_>) -> PyResult<Option<Pause>> {
+        let all = imported_modules(py)?;
+        let (Some(sleep), Some(current), Some(hub)) = (
+            function(&all, "gevent", &["sleep"])?,
+            function(&all, "greenlet", &["getcurrent"])?,
+            function(&all, "gevent", &["_hub_local", "get_hub_if_exists"])?,
+        ) else {
+            return Ok(None);
+        };
+        let (current, hub) = (current.bind(py).call0()?, hub.bind(py).call0()?);
         // The hub runs the other greenlets, so it cannot wait for them.
-        (!hub.is_none() && !current.is(&hub)).then_some(Pause {
+        Ok((!hub.is_none() && !current.is(&hub)).then_some(Pause {
             sleep,
             time: Duration::from_micros(200),
-        })
+        }))
     }
 
     /// Let other greenlets run for a short time, which grows with each call.
