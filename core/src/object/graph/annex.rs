@@ -48,18 +48,34 @@ fn find<P: Pages>(p: &P, h: Addr) -> Result<Option<(Addr, u8)>> {
     Ok((form == FORM || form == WIDE).then_some((at, form)))
 }
 
+/// Return whether a container has an annex, for callers that need several of its fields.
+#[inline]
+pub fn has_annex<P: Pages>(p: &P, h: Addr) -> Result<bool> {
+    Ok(find(p, h)?.is_some())
+}
+
 /// Return the address of a container's annex, if it has one.
 #[inline]
 fn of<P: Pages>(p: &P, h: Addr) -> Result<Option<Addr>> {
     Ok(find(p, h)?.map(|(at, _)| at))
 }
 
-/// Return a word of the annex; 0 if it has no such field.
+/// Return a word of a container's annex; 0 if it has none, or no such field.
 #[inline]
 fn word<P: Pages>(p: &P, h: Addr, field: u64) -> Result<u64> {
     match find(p, h)? {
-        Some((at, form)) if field < SIZE as u64 || form == WIDE => p.u64_at(at + field),
-        _ => Ok(0),
+        Some(annex) => field_of(p, annex, field),
+        None => Ok(0),
+    }
+}
+
+/// Return a word of an annex of this form; 0 if it has no such field.
+#[inline]
+fn field_of<P: Pages>(p: &P, (at, form): (Addr, u8), field: u64) -> Result<u64> {
+    if field < SIZE as u64 || form == WIDE {
+        p.u64_at(at + field)
+    } else {
+        Ok(0)
     }
 }
 
@@ -94,7 +110,11 @@ pub fn order<P: Pages>(p: &P, h: Addr) -> Result<Addr> {
 
 /// Return the hidden containers of a container, null where there is none.
 pub fn hidden<P: Pages>(p: &P, h: Addr) -> Result<[Addr; 3]> {
-    Ok([waiting(p, h)?, metadata(p, h)?, order(p, h)?])
+    let Some(annex) = find(p, h)? else {
+        return Ok([Addr::NULL; 3]);
+    };
+    let field = |field| field_of(p, annex, field).map(Addr);
+    Ok([field(WAITING)?, field(METADATA)?, field(ORDER)?])
 }
 
 /// Set the class record of a dict or list, or null.

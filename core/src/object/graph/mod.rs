@@ -50,8 +50,8 @@ mod tests;
 mod walk;
 
 pub use annex::{
-    class, hidden, metadata, order, set_class, set_metadata, set_order, set_stamp, set_waiting, stamp,
-    waiting,
+    class, has_annex, hidden, metadata, order, set_class, set_metadata, set_order, set_stamp, set_waiting,
+    stamp, waiting,
 };
 pub use check::{
     GraphReport, Identity, back_references, check_graph, holder, identity, len, members, own_segments,

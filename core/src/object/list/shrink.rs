@@ -203,13 +203,13 @@ fn lower<W: PagesMut>(w: &mut W, root: &Root, mut word: u64, fill: usize, len: u
 /// Remove items from a leaf that keeps some. Return its new start slot.
 fn close_gap<W: PagesMut>(w: &mut W, leaf: &Leaf, k: usize) -> Result<usize> {
     let (before, after) = (leaf.off, leaf.n - leaf.off - k);
-    let mut buf = [0; NODE];
     let (from, to, slot, start) = if before < after {
         (0, before, leaf.start + k, leaf.start + k)
     } else {
         (leaf.off + k, leaf.n, leaf.start + leaf.off, leaf.start)
     };
     if from < to {
+        let mut buf = [0; NODE];
         let moved = &mut buf[..8 * (to - from)];
         moved.copy_from_slice(leaf.items(w, from, to)?);
         w.set_bytes(leaf.slot(slot), moved)?;

@@ -137,15 +137,15 @@ pub fn remove<W: PagesMut>(w: &mut W, obj: Obj, key: &Key<'_>) -> Result<bool> {
         (Kind::Object, _) => return Ok(false),
         (Kind::List, _) => return Err(NO_KEYS),
     }
-    if entries::get_hashed(w, obj.addr, key, hash)?.is_none() {
+    let Some(old) = entries::remove_hashed(w, obj.addr, key, hash)? else {
         return Ok(false);
-    }
+    };
     touch(w, obj)?;
-    if let Some(old) = entries::remove_hashed(w, obj.addr, key, hash)? {
-        release_word(w, old, obj.addr)?;
+    release_word(w, old, obj.addr)?;
+    if graph::has_annex(w, obj.addr)? {
+        metadata::removed(w, obj.addr, kind, key)?;
+        sorted::removed(w, obj.addr, key)?;
     }
-    metadata::removed(w, obj.addr, kind, key)?;
-    sorted::removed(w, obj.addr, key)?;
     announce::entry(w, obj, key, true, false);
     Ok(true)
 }
