@@ -34,6 +34,7 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 fn _persist(m: &Bound<'_, PyModule>) -> PyResult<()> {
     python::ffi::main_interpreter_only()?;
+    python::logs::install();
     python::error::register(m)?;
     m.add_class::<store::handle::Handle>()?;
     m.add_class::<store::transaction::Transaction>()?;

@@ -242,6 +242,33 @@ def test_names_of_keys(mnt: Mount, root: Any) -> None:
     assert (2,) not in root
 
 
+TYPED_KEYS: list[Any] = [
+    decimal.Decimal("1.50"), decimal.Decimal("1E+30"), fractions.Fraction(1, 3), 1j, dt.time(1, 2), dt.timedelta(1),
+    dt.datetime(2026, 11, 30, 12, tzinfo=dt.timezone.utc), pathlib.PurePosixPath("/a/%b"), uuid.UUID(int=5), Color.RED,
+    Point(1, "a/b"), frozenset([1, "x", (2, decimal.Decimal("0.1"))]), (Color.RED, Point(2, 3)), frozenset(),
+    pathlib.PurePosixPath("a\udc80"), (("long " * 100),),
+]  # fmt: skip
+
+
+def test_typed_keys_are_copied_with_their_types(mnt: Mount, root: Any) -> None:
+    root["d"] = {key: n for n, key in enumerate(TYPED_KEYS)}
+    root["d"][decimal.Decimal(7)] = {"below": 1}
+    names = os.listdir(mnt.path / "d")
+    for name in ["decimal:1.50", "fraction:1%2F3", "time:01:02:00", "pureposixpath:%2Fa%2F%25b", "frozenset:{}"]:
+        assert f"%t:{name}" in names
+    assert f"%t:enum:{__name__}:Color:RED" in names and f"%t:namedtuple:{__name__}:Point:(1, 'a%2Fb')" in names
+    mnt.sh("cp -a d copy; mkdir tarred")
+    mnt.sh("tar --xattrs -C d -cf - . | tar --xattrs --xattrs-include='user.*' -C tarred -xf -")
+    wanted = {key: (type(key), value) for key, value in root["d"].items()}
+    for name in ("copy", "tarred"):
+        assert {key: (type(key), value) for key, value in root[name].items()} == wanted
+        assert all(root[name][key] == n for n, key in enumerate(TYPED_KEYS))
+    # Names of equal keys lead to the entry, as `%f:7.0` does to that of 7.
+    assert "%t:decimal:7" in names and "%i:7" not in names
+    for equal in ["%t:decimal:7", "%i:7", "%f:7.0", "%t:decimal:7.0", "%t:fraction:7"]:
+        assert mnt.sh(f"cat d/{equal}/below") == "1\n"
+
+
 def test_snapshots_show_them(mnt: Mount, root: Any) -> None:
     fill(root)
     mnt.sh("mkdir .persist/snapshots/s")

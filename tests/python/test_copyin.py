@@ -72,7 +72,7 @@ def test_deep_structures_need_no_stack(root: persist.Dict) -> None:
 
 
 def test_all_or_nothing(root: persist.Dict) -> None:
-    for bad in [{"x": [1, {"y": {1: len}}]}, {"x": {(1, frozenset()): 3}}, [[[object()]]]]:
+    for bad in [{"x": [1, {"y": {1: len}}]}, {"x": {(1, range(2)): 3}}, [[[object()]]]]:
         with pytest.raises(TypeError):
             root["bad"] = bad
         with pytest.raises(TypeError):

@@ -103,7 +103,7 @@ def test_exceptions_are_those_of_dict(root: persist.Dict, call: Callable[[Any], 
 
 
 def test_keys_that_cannot_be_kept_say_so(root: persist.Dict) -> None:
-    for key in [(1, frozenset()), frozenset(), object(), 1j]:
+    for key in [(1, range(2)), range(2), object(), complex("nan")]:
         with pytest.raises(TypeError, match=type(key).__name__):
             root[key] = 1
         assert root.get(key) is None

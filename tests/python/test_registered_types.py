@@ -8,7 +8,6 @@ import enum
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +27,6 @@ class Money:
         return type(other) is Money and other.text == self.text
 
     __hash__ = None  # type: ignore[assignment]
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "a.store"
-
-
-@pytest.fixture
-def store(path: Path) -> Iterator[persist.Store]:
-    with persist.open(path) as store:
-        yield store
 
 
 @pytest.fixture

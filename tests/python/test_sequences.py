@@ -197,3 +197,8 @@ def test_pandas_takes_lists_and_dicts(root: persist.Dict, numbers: Any) -> None:
     assert pd.DataFrame({"a": numbers}).a.tolist() == [1, 2, 3, 4]
     assert pd.DataFrame.from_records(persist.copy_out(root["rows"])).equals(expected)
     assert pd.Series([1, 9]).isin(numbers).tolist() == [True, False]
+    root["d"] = {"a": 1, "b": 2}
+    assert pd.Series(root["d"]).equals(pd.Series({"a": 1, "b": 2}))
+    assert pd.Series(["a", "b"]).map(root["d"]).tolist() == [1, 2]
+    assert pd.DataFrame(persist.copy_out(root["columns"])).equals(expected)
+    assert pd.DataFrame({"a": dict(root["d"])}).equals(pd.DataFrame({"a": {"a": 1, "b": 2}}))

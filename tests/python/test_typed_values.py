@@ -16,7 +16,6 @@ import sys
 import typing
 import uuid
 import zoneinfo
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,17 +60,6 @@ class Bits(enum.IntFlag):
 class Outer:
     class Inner(enum.Enum):
         X = 1
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "a.store"
-
-
-@pytest.fixture
-def store(path: Path) -> Iterator[persist.Store]:
-    with persist.open(path) as store:
-        yield store
 
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")

@@ -1,4 +1,4 @@
-//! The text of a tuple or frozenset: its grammar, its one form, and what two equal tuples have in common.
+//! The text of a tuple or frozenset: its grammar and its one form.
 //!
 //! Invariants:
 //! 1. A value has one text: `normal` of a text is the text, or it is refused. So texts that differ are different
@@ -25,8 +25,6 @@ pub const DEPTH: usize = 100;
 const DECIMAL_BITS: usize = 2048;
 /// Decimal digits of the longest int in decimal.
 const DECIMAL_DIGITS: usize = 617;
-/// The types, beside tuple and the plain ones, of which equal values have equal contents, and which equal no other.
-const KEY_TYPES: [&str; 3] = ["date", "timedelta", "uuid"];
 
 /// A part of a text.
 #[derive(Clone, PartialEq, Debug)]
@@ -71,76 +69,8 @@ pub fn is_normal(text: &[u8], set: bool, valid: &dyn Fn(&str, &[u8], bool) -> bo
         && !first
 }
 
-/// Return what equal tuples have in common, and different ones have not; None if the text is not that of a tuple that
-/// can be a key. Numbers that are equal have one form.
-#[must_use]
-pub fn canonical(text: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::new();
-    let sized = |out: &mut Vec<u8>, tag: u8, bytes: &[u8]| {
-        out.push(tag);
-        out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-        out.extend_from_slice(bytes);
-    };
-    if text.first() != Some(&b'(') {
-        return None;
-    }
-    walk(text, &mut |token| {
-        match token {
-            Token::Open { set: false } => out.push(b'('),
-            Token::Close => out.push(b')'),
-            Token::None => out.push(b'n'),
-            Token::Bool(b) => sized(&mut out, b'+', if *b { &[1] } else { &[] }),
-            Token::Int(negative, magnitude) => {
-                sized(&mut out, if *negative { b'-' } else { b'+' }, magnitude)
-            }
-            Token::Float(x) => match integral(*x) {
-                Some((negative, magnitude)) => {
-                    sized(&mut out, if negative { b'-' } else { b'+' }, &magnitude)
-                }
-                None => sized(&mut out, b'f', &x.to_bits().to_le_bytes()),
-            },
-            Token::Str(s) => sized(&mut out, b's', s),
-            Token::Bytes(b) => sized(&mut out, b'b', b),
-            Token::Typed(name, content, true) if KEY_TYPES.contains(&&**name) => {
-                sized(&mut out, b't', name.as_bytes());
-                sized(&mut out, b's', content);
-            }
-            Token::Open { set: true } | Token::Typed(..) => return false,
-        }
-        true
-    })?;
-    Some(out)
-}
-
-/// Return whether a value of this type, with this content, can be a key.
-#[must_use]
-pub fn can_be_key(name: &str, content: &[u8]) -> bool {
-    KEY_TYPES.contains(&name) || name == "tuple" && canonical(content).is_some()
-}
-
-/// Return a finite integral float as sign and magnitude.
-fn integral(x: f64) -> Option<(bool, Vec<u8>)> {
-    if !x.is_finite() || x.fract() != 0.0 {
-        return None;
-    }
-    let bits = x.to_bits();
-    let exponent = (bits >> 52 & 0x7ff) as i32 - 1075;
-    if x == 0.0 {
-        return Some((false, Vec::new()));
-    }
-    let mantissa = bits & ((1 << 52) - 1) | 1 << 52;
-    let mut magnitude = if exponent <= 0 {
-        (mantissa >> -exponent).to_le_bytes().to_vec()
-    } else {
-        let mut m = vec![0; exponent as usize / 8];
-        m.extend_from_slice(&(u128::from(mantissa) << (exponent % 8)).to_le_bytes());
-        m
-    };
-    trim(&mut magnitude);
-    Some((x < 0.0, magnitude))
-}
-
-fn trim(magnitude: &mut Vec<u8>) {
+/// Take the zeros off a magnitude's end.
+pub(super) fn trim(magnitude: &mut Vec<u8>) {
     while magnitude.last() == Some(&0) {
         magnitude.pop();
     }
@@ -154,7 +84,7 @@ struct Level {
 }
 
 /// Call `f` with the parts of a text until it returns false. Return None if it did, or the text is not in its one form.
-fn walk(text: &[u8], f: &mut dyn FnMut(&Token) -> bool) -> Option<()> {
+pub(super) fn walk(text: &[u8], f: &mut dyn FnMut(&Token) -> bool) -> Option<()> {
     let mut at = 0;
     let mut levels: Vec<Level> = Vec::new();
     let mut began = Vec::new();
@@ -335,7 +265,7 @@ fn has_raw_surrogate(text: &[u8]) -> bool {
 }
 
 /// Read an int or a float in its one form.
-fn number(word: &str) -> Option<Token> {
+pub(super) fn number(word: &str) -> Option<Token> {
     if let Some(bits) = word.strip_prefix("nan:") {
         let x = f64::from_bits(u64::from_str_radix(bits, 16).ok()?);
         let good = x.is_nan() && x.to_bits() != PYTHON_NAN && format!("{:016x}", x.to_bits()) == bits;
@@ -383,8 +313,8 @@ fn bit_length(magnitude: &[u8]) -> usize {
         .map_or(0, |last| magnitude.len() * 8 - last.leading_zeros() as usize)
 }
 
-/// Return the magnitude of at most `DECIMAL_DIGITS` digits.
-fn from_decimal(digits: &[u8]) -> Vec<u8> {
+/// Return the magnitude of decimal digits.
+pub(super) fn from_decimal(digits: &[u8]) -> Vec<u8> {
     let mut limbs: Vec<u32> = Vec::new();
     for part in digits.chunks(9) {
         let mut carry = part.iter().fold(0u64, |n, c| n * 10 + u64::from(c - b'0'));

@@ -17,6 +17,7 @@
 
 pub mod blob;
 pub mod builtin;
+pub mod canonical;
 pub mod class;
 pub mod dict;
 pub mod entries;

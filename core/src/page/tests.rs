@@ -21,8 +21,8 @@ impl Hooks for NoHooks {
     fn recover(&self, _: &Pager) -> Result<()> {
         Ok(())
     }
-    fn process_died(&self, _: &Pager, _: u16, _: u32) -> Result<()> {
-        Ok(())
+    fn process_died(&self, _: &Pager, _: u16, _: u32) -> Result<bool> {
+        Ok(false)
     }
     fn thread_ended(&self, _: &Pager, _: u16, _: u32, _: u32) -> Result<()> {
         Ok(())

@@ -6,6 +6,7 @@ pub use super::fast::Member;
 pub use super::feed::{Changes, Feed};
 pub use crate::ids::{Addr, IdHasher, PAGE_SIZE};
 pub use crate::object::builtin::{SORTED, builtin_kind};
+pub use crate::object::canonical::can_be_key;
 pub use crate::object::class::attr::Known;
 pub use crate::object::graph::GraphReport;
 pub use crate::object::literal;

@@ -182,7 +182,7 @@ def _class_named(prefix, cls):
     return name
 
 
-def _is_enum(cls):
+def is_enum(cls):
     enum = _sys.modules.get("enum")
     return enum is not None and issubclass(cls, enum.Enum)
 
@@ -234,7 +234,7 @@ def _enum_of(cls, text):
         return None
 
 
-def _is_named_tuple(cls):
+def is_named_tuple(cls):
     fields = getattr(cls, "_fields", None)
     return issubclass(cls, tuple) and type(fields) is tuple
 
@@ -246,8 +246,8 @@ def _of_class(name, content):
     if cls is None or type(content) is not str:
         return None
     if prefix == "enum":
-        return _enum_of(cls, content) if _is_enum(cls) else None
-    if not _is_named_tuple(cls):
+        return _enum_of(cls, content) if is_enum(cls) else None
+    if not is_named_tuple(cls):
         return None
     items = _literals.read(content, _typed.decode)
     if type(items) is not tuple or len(items) != len(cls._fields):
@@ -294,6 +294,8 @@ for _class, _name in _PATHS.items():
 
 _BINARY = ("bytearray", "numpy.ndarray", "numpy.bytes_")
 _encoders: dict = {}
+_told: set = set()
+_MOST_TOLD = 1000
 
 
 def is_builtin(name):
@@ -302,7 +304,7 @@ def is_builtin(name):
     return name in _KINDS or name.startswith(("enum:", "namedtuple:", "numpy.", "bytes:", "text:"))
 
 
-def _named(cls):
+def named(cls):
     """Return the name of a type of the tables, and how its content is made."""
     found = _encoders.get(cls)
     if found is None:
@@ -320,23 +322,23 @@ def keeps(cls):
     return (
         cls in (type(None), bool, int, float, str, bytes, dict, list, Opaque, memoryview)
         or issubclass(cls, (_persist.Object, _persist.Dict, _persist.List))
-        or _named(cls) is not None
-        or _is_enum(cls)
+        or named(cls) is not None
+        or is_enum(cls)
         or (numpy is not None and getattr(numpy, cls.__name__, None) is cls)
     )
 
 
 def _encode(value):
     cls = type(value)
-    found = _named(cls)
+    found = named(cls)
     if found is not None:
         try:
             return found[0], found[1](value)
         except _NotThis:
             return None
-    if _is_enum(cls):
+    if is_enum(cls):
         return _enum(value)
-    if _is_named_tuple(cls):
+    if is_named_tuple(cls):
         name = _class_named("namedtuple", cls)
         return name and (name, _text_of(tuple(value)))
     if cls is memoryview and value.format in ("B", "b", "c"):
@@ -367,27 +369,42 @@ def refusal(value):
     return None
 
 
+def _opaque(name, content):
+    """Return a value of a type that this program has not. Tell `logging` so, once for each type."""
+    if name not in _told and len(_told) < _MOST_TOLD:
+        _told.add(name)
+        # A program that has not imported it does not listen.
+        logging = _sys.modules.get("logging")
+        if logging is not None:
+            said = "the type %r is not registered in this program: its values are persist.Opaque"
+            logging.getLogger("persist").info(said, name)
+    return Opaque(name, content)
+
+
 def decode(name, content):
     """Return the value of a name and a content."""
     if name.startswith(("enum:", "namedtuple:")):
         value = _of_class(name, content)
-        return Opaque(name, content) if value is None else value
+        return _opaque(name, content) if value is None else value
     found = _KINDS.get(name)
     is_numpy = _arrays.is_name(name)
     if found is None and not is_numpy:
-        return Opaque(name, content)
+        return _opaque(name, content)
     try:
         if (type(content) is bytes) is not (name in _BINARY):
             raise ValueError("bytes in place of text, or text in place of bytes")
         return _arrays.decode(name, content) if found is None else found[3](content)
     except (ValueError, TypeError, LookupError, ArithmeticError) as e:
+        if _typed.is_noted(e):
+            # Of a registered type, in a tuple.
+            raise
         shown = repr(content[:60])
         raise _persist.Corrupt(f"the store has a value of type {name!r} that is none: {shown}") from e
 
 
 def plain(value):
     """Return what JSON writes of a value. Raises LookupError for a type that is not kept, or has no text."""
-    if _is_enum(type(value)):
+    if is_enum(type(value)):
         return value.value
     if type(value) is frozenset:
         return list(value)
@@ -398,51 +415,3 @@ def plain(value):
     if type(content) is not str:
         raise LookupError
     return content
-
-
-# --- keys ----------------------------------------------------------------------------------------
-
-_PLAIN = (type(None), bool, int, float, str, bytes)
-_KEY_KINDS = ("date", "timedelta", "uuid")
-
-
-class _NoKey(Exception):
-    """What cannot be in a key."""
-
-
-def _leaf(value):
-    """Return the plain value that one of a derived class is equal to."""
-    for cls in (str, int, float, bytes):
-        if isinstance(value, cls):
-            return str.__str__(value) if cls is str else cls.__add__(value, cls())
-    try:
-        return type(value).__index__(value)
-    except (AttributeError, TypeError):
-        raise _NoKey from None
-
-
-def _normal(value, stored, depth=0):
-    """Return a key with tuples and plain values only, and what is like them in a store."""
-    cls = type(value)
-    if cls in _PLAIN:
-        return value
-    if cls is tuple or isinstance(value, tuple) and not stored:
-        if depth >= _literals.DEPTH:
-            raise _NoKey
-        return tuple([_normal(item, stored, depth + 1) for item in tuple.__iter__(value)])
-    found = _named(cls)
-    if found is not None and found[0] in _KEY_KINDS:
-        return value
-    if stored and isinstance(value, (str, int, float, bytes)):
-        raise _NoKey
-    return _leaf(value)
-
-
-def key(value, stored):
-    """See `_typed.key`."""
-    hash(value)
-    try:
-        value = _normal(value, stored)
-    except _NoKey:
-        return None
-    return encode(value)

@@ -6,6 +6,10 @@ plain nor a container.
 
 import sys as _sys
 
+# The beginnings of notes of exceptions; the place of the value follows.
+_READING = "persist: reading a value of type "
+_STORING = "persist: storing a value of type "
+
 # A type: its name and `encode`. A name: its type and `decode`.
 _types = {}
 _names = {}
@@ -99,23 +103,33 @@ def encode(value):
             return _codecs.encode(value)
         name, content = value.name, value.value
         decode(name, content)
-    else:
-        name, content = found[0], found[1](value)
+        return name, content
+    name = found[0]
+    try:
+        content = found[1](value)
         if type(content) not in (str, bytes):
             raise TypeError(
                 f"the encoder of {name!r} returned '{type(content).__name__}', and not a str or bytes"
             )
+    except Exception as e:
+        note(e, f"{_STORING}{name!r}")
+        raise
     return name, content
 
 
 def decode(name, content):
     """Return the value of a type name and a content."""
     found = _names.get(name)
-    if found is not None:
-        return found[1](content)
-    from . import _codecs
+    try:
+        if found is not None:
+            return found[1](content)
+        from . import _codecs
 
-    return _codecs.decode(name, content)
+        return _codecs.decode(name, content)
+    except Exception as e:
+        if not is_noted(e):
+            note(e, f"{_READING}{name!r}")
+        raise
 
 
 def refusal(value):
@@ -126,10 +140,39 @@ def refusal(value):
 
 
 def key(value, stored):
-    """Return the text of a tuple, or the name and content of another value, as a key; None if it can be none.
+    """Return the name and content of a value as a key, or the plain number that it is; None if it can be none.
 
     With `stored`, the key is to be stored: the types of what is in it are kept. Else it is looked up.
     """
-    from . import _codecs
+    from . import _typed_keys
 
-    return _codecs.key(value, stored)
+    return _typed_keys.key(value, stored)
+
+
+# --- notes of exceptions ---------------------------------------------------------------------------
+
+
+def note(e, text):
+    """Add a note to an exception, unless its class does not let it."""
+    try:
+        if hasattr(e, "add_note"):
+            e.add_note(text)
+        else:
+            # Python before 3.11 keeps no notes, and shows none.
+            e.__notes__ = [*getattr(e, "__notes__", ()), text]
+    except Exception:
+        pass
+
+
+def is_noted(e):
+    """Return whether the last note of an exception is that of a value, without its place."""
+    try:
+        last = e.__notes__[-1]
+        return last.startswith((_READING, _STORING)) and last[-1] in "'\""
+    except Exception:
+        return False
+
+
+def place(e, where):
+    """Complete the last note of an exception: ` at root['a'][2]`."""
+    e.__notes__[-1] += where

@@ -201,7 +201,10 @@ impl DictIter {
             let value = match (self.part, found) {
                 (Part::Key, _) => return scalars::to_python(py, &key).map(Some),
                 (_, Some(found)) => shared.wrap(py, found)?,
-                _ => scalars::to_python(py, &value)?,
+                _ => {
+                    let read = scalars::to_python(py, &value);
+                    shared.placed(py, read, self.dict.get().proxy()?.obj, key.as_key().ok())?
+                }
             };
             if self.part == Part::Value {
                 return Ok(Some(value));

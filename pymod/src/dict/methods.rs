@@ -257,7 +257,8 @@ impl Dict {
             Ok(())
         })?;
         self.note_emptied(emptied);
-        match batch.next(py)? {
+        let shared = &self.proxy()?.shared;
+        match shared.placed(py, batch.next(py), obj, Some(name))? {
             Some(value) => Ok(value),
             None => default.ok_or_else(|| key_error(key)),
         }

@@ -7,6 +7,8 @@
 //!    inside it, becomes its home.
 //! 3. While an `Object` is gathered and stored, its attributes cannot be set (`object::BeingStored`).
 
+mod met;
+
 use persist_core::store::{In, Kind, Obj, Result, Typed, Writer};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -191,66 +193,13 @@ impl<'py> Gather<'py> {
     }
 
     fn slot(&mut self, value: Bound<'py, PyAny>, met: Visited<'_, 'py>) -> PyResult<Slot<'py>> {
-        match Arg::find(&self.shared, &value)? {
+        let found = Arg::find(&self.shared, &value);
+        match found.map_err(|e| self.of_encoder(e, &met))? {
             Some(Arg::Scalar(Scalar::Typed(typed))) => Ok(Slot::Encoded(typed)),
             Some(Arg::Scalar(_)) => Ok(Slot::Scalar(value)),
             Some(Arg::Obj(obj)) => Ok(Slot::Obj(obj, value)),
             Some(Arg::Graph) => self.node(value, &met).map(Slot::Node),
             None => Err(refused::value(&value, &self.place(&met))),
-        }
-    }
-
-    /// The place of a value, as a Python expression: the first path that leads to it.
-    #[cold]
-    fn place(&self, met: &Visited<'_, 'py>) -> String {
-        let (node, mut steps) = match *met {
-            Visited::Top(n) => (None, vec![self.top_place(n)]),
-            Visited::Key(node, key) => (Some(node), vec![self.step(node, key)]),
-            Visited::Index(node, index) => (Some(node), vec![format!("[{index}]")]),
-            Visited::Node(node) => (Some(node), Vec::new()),
-        };
-        let mut next = node;
-        while let Some(at) = next.take() {
-            let is_here = |slot: &Slot<'_>| matches!(slot, Slot::Node(n) if *n == at);
-            if let Some(n) = self.top.iter().position(is_here) {
-                steps.push(self.top_place(n));
-                break;
-            }
-            // Breadth first: the first referrer of a node was gathered before it.
-            let found = self.nodes[..at]
-                .iter()
-                .enumerate()
-                .find_map(|(n, node)| Some((n, node.entries.iter().position(|e| is_here(&e.1))?)));
-            if let Some((node, index)) = found {
-                steps.push(match &self.nodes[node].entries[index].0 {
-                    Some(key) => self.step(node, key),
-                    None => format!("[{index}]"),
-                });
-                next = Some(node);
-            }
-        }
-        let steps: String = steps.into_iter().rev().collect();
-        if steps.is_empty() {
-            steps
-        } else {
-            format!("value{steps}")
-        }
-    }
-
-    fn top_place(&self, n: usize) -> String {
-        match &self.named {
-            Named::One => String::new(),
-            Named::Items => format!("[{n}]"),
-            Named::Keys(keys) => keys
-                .get_item(n)
-                .map_or_else(|_| String::new(), |key| subscript(&key)),
-        }
-    }
-
-    fn step(&self, node: usize, key: &Bound<'py, PyAny>) -> String {
-        match self.nodes[node].kind {
-            Kind::Object => format!(".{key}"),
-            _ => subscript(key),
         }
     }
 
@@ -449,12 +398,6 @@ impl<'py> Gather<'py> {
         }
         Ok(())
     }
-}
-
-/// A key in brackets, as Python writes it.
-fn subscript(key: &Bound<'_, PyAny>) -> String {
-    key.repr()
-        .map_or_else(|_| "[?]".to_owned(), |key| format!("[{key}]"))
 }
 
 /// Store one value. `place` stores it in its place, and returns false if it did not.

@@ -4,7 +4,7 @@
 //!    recurses.
 
 use persist_core::store::door::SORTED;
-use persist_core::store::{Kind, Obj, ObjectId, Reader, Result, Value};
+use persist_core::store::{Key, Kind, Obj, ObjectId, Reader, Result, Value};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -219,6 +219,8 @@ fn made_of<'py>(
         },
         value => scalars::to_python(py, value),
     };
+    let value_of =
+        |node: &Node, pair: &[Value]| shared.placed(py, object(&pair[1]), node.obj, pair[0].as_key().ok());
     for (n, copy) in &fill {
         let node = &graph.nodes[*n];
         // The entries of an instance of a subclass are in a plain dict or list.
@@ -231,8 +233,9 @@ fn made_of<'py>(
         };
         let (whole, copy) = (copy, plain.as_ref().unwrap_or(copy));
         if let Ok(list) = copy.cast::<PyList>() {
-            for value in &node.values {
-                list.append(object(value)?)?;
+            for (n, value) in node.values.iter().enumerate() {
+                let item = shared.placed(py, object(value), node.obj, Some(Key::Int(n as i64)))?;
+                list.append(item)?;
             }
             if builtin {
                 wrapped::fill(whole, copy)?;
@@ -242,7 +245,7 @@ fn made_of<'py>(
         if registered::is_instance(copy) {
             let attributes = PyDict::new(py);
             for pair in node.values.chunks_exact(2) {
-                attributes.set_item(object(&pair[0])?, object(&pair[1])?)?;
+                attributes.set_item(object(&pair[0])?, value_of(node, pair)?)?;
             }
             py.import(intern!(py, "persist._registered"))?
                 .call_method1(intern!(py, "fill"), (copy, attributes))?;
@@ -250,7 +253,7 @@ fn made_of<'py>(
         }
         let dict = copy.cast::<PyDict>().ok();
         for pair in node.values.chunks_exact(2) {
-            let (key, value) = (object(&pair[0])?, object(&pair[1])?);
+            let (key, value) = (object(&pair[0])?, value_of(node, pair)?);
             match dict {
                 Some(dict) => dict.set_item(key, value)?,
                 None => put_attribute(copy, &key, &value)?,

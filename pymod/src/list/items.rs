@@ -4,7 +4,7 @@
 //! 2. Decisions that need Python (equality, an order) are made on a copy. The section that changes the list then checks
 //!    that the list still equals the copy.
 
-use persist_core::store::{In, Reader, Result, Value};
+use persist_core::store::{In, Key, Reader, Result, Value};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -131,6 +131,21 @@ impl List {
             })
     }
 
+    /// The item at an index, if there is one.
+    pub(crate) fn item_at<'py>(&self, py: Python<'py>, index: i64) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let proxy = self.proxy()?;
+        let item = match u64::try_from(index) {
+            Ok(at) => proxy.shared.fetch(py, |r| r.item_word(proxy.obj, at)),
+            Err(_) => proxy
+                .shared
+                .fetch(py, |r| match position(index, r.len(proxy.obj)?) {
+                    Some(at) => r.item_word(proxy.obj, at),
+                    None => Ok(None),
+                }),
+        };
+        proxy.shared.placed(py, item, proxy.obj, Some(Key::Int(index)))
+    }
+
     /// Remove and return the item at an index, if there is one; and return the length before.
     pub(crate) fn pop_at<'py>(
         &self,
@@ -148,7 +163,8 @@ impl List {
             }
             Ok(())
         })?;
-        Ok((batch.next(py)?, len))
+        let item = self.proxy()?.shared.placed(py, batch.next(py), obj, None)?;
+        Ok((item, len))
     }
 
     /// Remove and return the item at an index, if there is one; None if other owners are in the way.

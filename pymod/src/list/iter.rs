@@ -1,5 +1,6 @@
 //! The iterator over a `List`.
 
+use persist_core::store::Key;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -60,7 +61,10 @@ impl ListIter {
             return Ok(None);
         };
         let proxy = self.list.get().proxy()?;
-        let item = proxy.shared.fetch(py, |r| r.item_word(proxy.obj, at))?;
+        let item = proxy.shared.fetch(py, |r| r.item_word(proxy.obj, at));
+        let item = proxy
+            .shared
+            .placed(py, item, proxy.obj, Some(Key::Int(at as i64)))?;
         let next = if item.is_some() { at as i64 + self.step } else { -1 };
         self.at.store(next, Ordering::Relaxed);
         Ok(item)

@@ -93,17 +93,9 @@ impl List {
             }
         }
         match at {
-            At::Index(n) if n >= 0 => self.proxy()?.shared.fetch(py, |r| r.item_word(obj, n as u64))?,
-            At::Index(n) => self
-                .proxy()?
-                .shared
-                .fetch(py, |r| match position(n, r.len(obj)?) {
-                    Some(at) => r.item_word(obj, at),
-                    None => Ok(None),
-                })?,
-            At::Span(span) => return Ok(self.slice(py, span)?.into_any()),
+            At::Index(n) => self.item_at(py, n)?.ok_or_else(|| out_of_range("list index")),
+            At::Span(span) => Ok(self.slice(py, span)?.into_any()),
         }
-        .ok_or_else(|| out_of_range("list index"))
     }
 
     fn __setitem__(

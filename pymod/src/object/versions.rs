@@ -70,7 +70,14 @@ fn upgrade_inside(object: &Bound<'_, Object>, proxy: &Proxy, class: i64) -> PyRe
         .write(py, |w| w.set(proxy.obj, &key, &In::Int(class)))?;
     let upgrade = intern!(py, "__upgrade__");
     if object.get_type().hasattr(upgrade)? {
-        object.call_method1(upgrade, (from,))?;
+        object.call_method1(upgrade, (from,)).map_err(|e| {
+            let class = object
+                .get_type()
+                .qualname()
+                .map_or_else(|_| String::new(), |name| name.to_string());
+            let doing = format!("upgrading an object of class '{class}' from version {from}");
+            proxy.shared.at_object(py, e, &doing, proxy.obj)
+        })?;
     }
     Ok(())
 }

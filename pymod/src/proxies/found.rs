@@ -65,13 +65,28 @@ impl Shared {
             Kind::Dict | Kind::List if found.class.is_some() => {
                 let class = found.class.map(|class| self.names.name(py, class));
                 revive(py, proxy, found.kind, class.as_deref(), replace)
+                    .map_err(|e| self.not_made(py, e, found.obj, class.as_deref()))
             }
             Kind::Dict => self.publish(Bound::new(py, Dict::new(proxy))?, |d| d.place.get(), replace),
             Kind::List => self.publish(Bound::new(py, List::new(proxy))?, |l| l.place.get(), replace),
             Kind::Object => {
                 let class = found.class.map(|class| self.names.name(py, class));
                 object::revive(py, proxy, class.as_deref(), found.known, replace)
+                    .map_err(|e| self.not_made(py, e, found.obj, class.as_deref()))
             }
+        }
+    }
+
+    #[cold]
+    fn not_made(&self, py: Python<'_>, e: PyErr, obj: Obj, class: Option<&Name>) -> PyErr {
+        match class {
+            Some(name) => self.at_object(
+                py,
+                e,
+                &format!("making an instance of class '{}'", name.text),
+                obj,
+            ),
+            None => e,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The parts of the C API for which PyO3 has no safe interface. All unsafe code of the module is here.
 //!
-//! 1. Every function takes references that prove the thread is attached to the interpreter.
+//! 1. Every function takes references that prove the thread is attached to the interpreter (`call_soon` needs none).
 //! 2. No function keeps a borrowed reference beyond the call that made it.
 
 use pyo3::exceptions::{PyImportError, PyRecursionError};
@@ -53,6 +53,25 @@ pub(crate) fn raise_later(py: Python<'_>, e: PyErr) {
         // SAFETY: the callback was refused, so that the box has no other owner.
         unsafe { Box::from_raw(e) }.write_unraisable(py, None);
     }
+}
+
+/// Let the main thread call a function soon, between two instructions of Python. Any thread may ask for it, also one
+/// that is not attached. Return false if too many calls are pending.
+#[cold]
+pub(crate) fn call_soon(f: fn(Python<'_>)) -> bool {
+    extern "C" fn call(f: *mut std::ffi::c_void) -> c_int {
+        // SAFETY: the interpreter calls this on its main thread, which is attached, with the function of `call_soon`.
+        let (f, py) = unsafe {
+            (
+                std::mem::transmute::<*mut std::ffi::c_void, fn(Python<'_>)>(f),
+                Python::assume_attached(),
+            )
+        };
+        f(py);
+        0
+    }
+    // SAFETY: the call needs no attached thread while the interpreter lives; `logs` does not ask after its end.
+    unsafe { ffi::Py_AddPendingCall(Some(call), f as *mut std::ffi::c_void) == 0 }
 }
 
 /// Return `sys.modules`. An import of `sys` gives the same result but takes a microsecond.

@@ -32,9 +32,9 @@ pub(crate) fn key_at(key: &Bound<'_, PyAny>, place: &str) -> PyErr {
     }
     let at = if place.is_empty() { "" } else { " at " };
     let name = class_name(key);
-    let advice = scalar_instead(key, "key").map_or_else(String::new, |code| format!("; use {code}"));
+    let advice = key_instead(key).map_or_else(String::new, |code| format!("; use {code}"));
     PyTypeError::new_err(format!(
-        "keys in a store must be str, bytes, int, float, bool, None, date, timedelta, UUID or tuples of these, not '{name}'{at}{place}{advice}"
+        "keys in a store must be str, bytes, None, numbers, dates, times, UUIDs, paths, members of an Enum, or tuples or frozensets of these, not '{name}'{at}{place}{advice}"
     ))
 }
 
@@ -115,6 +115,22 @@ fn scalar_instead(value: &Bound<'_, PyAny>, called: &str) -> Option<String> {
     } else {
         None
     }
+}
+
+/// The code that makes a key of a value that cannot be one.
+fn key_instead(key: &Bound<'_, PyAny>) -> Option<String> {
+    // A zone with a name has rules that change, and with them what the key is equal to.
+    if is_a(key, "datetime", "datetime") {
+        return Some("key.astimezone(datetime.timezone.utc)".into());
+    }
+    if is_a(key, "pathlib", "PurePath") {
+        return Some("str(key)".into());
+    }
+    let is_named = key.is_instance_of::<PyTuple>() && !key.is_exact_instance_of::<PyTuple>();
+    if is_named || is_a(key, "builtins", "range") {
+        return Some("tuple(key)".into());
+    }
+    scalar_instead(key, "key")
 }
 
 /// What to store instead of a value, with the code that makes it.

@@ -102,14 +102,18 @@ impl<'a> Scalar<'a> {
     /// The scalar to store for an object of another type; None if it cannot be stored. Not for containers.
     #[cold]
     pub(crate) fn typed(value: &Bound<'_, PyAny>) -> PyResult<Option<Scalar<'a>>> {
-        Ok(typed::encode(value)?.map(Scalar::of_encoded))
+        typed::encode(value)?.map(Scalar::of_encoded).transpose()
     }
 
-    fn of_encoded(encoded: Encoded) -> Scalar<'a> {
-        match encoded {
+    fn of_encoded(encoded: Encoded<'_>) -> PyResult<Scalar<'a>> {
+        Ok(match encoded {
             Encoded::Typed(typed) => Scalar::Typed(typed),
             Encoded::Bytes(bytes) => Scalar::Copied(bytes),
-        }
+            Encoded::Number(n) => match n.cast::<PyInt>() {
+                Ok(n) => Scalar::of_int(n)?,
+                Err(_) => Scalar::Float(n.extract()?),
+            },
+        })
     }
 
     fn of_int<'b>(n: &Bound<'_, PyInt>) -> PyResult<Scalar<'b>> {
@@ -144,7 +148,7 @@ impl<'a> Scalar<'a> {
         }
         match index_of(key)? {
             Some(int) => Ok(Some(int)),
-            None => Ok(typed::key(key, true)?.map(Scalar::of_encoded)),
+            None => typed::key(key, true)?.map(Scalar::of_encoded).transpose(),
         }
     }
 
@@ -171,7 +175,7 @@ impl<'a> Scalar<'a> {
         } else if let Some(s) = index_of(key)? {
             Ok(Some(s))
         } else {
-            Ok(typed::key(key, false)?.map(Scalar::of_encoded))
+            typed::key(key, false)?.map(Scalar::of_encoded).transpose()
         }
     }
 

@@ -4,21 +4,26 @@ use persist_core::store::Typed;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyString, PyTuple};
 
 use super::texts::{str_of, utf8};
 
 /// A value as its encoder made it.
-pub(super) enum Encoded {
+pub(super) enum Encoded<'py> {
+    /// A bool, int or float, which a key equals.
+    Number(Bound<'py, PyAny>),
     /// A name and a content.
     Typed(Typed),
     /// Plain bytes, of another object.
     Bytes(Vec<u8>),
 }
 
-fn encoded(found: &Bound<'_, PyAny>) -> PyResult<Option<Encoded>> {
+fn encoded<'py>(found: &Bound<'py, PyAny>) -> PyResult<Option<Encoded<'py>>> {
     if found.is_none() {
         return Ok(None);
+    }
+    if !found.is_instance_of::<PyTuple>() {
+        return Ok(Some(Encoded::Number(found.clone())));
     }
     let (name, content): (Bound<'_, PyAny>, Bound<'_, PyAny>) = found.extract()?;
     let (payload, text) = if let Ok(content) = content.cast::<PyString>() {
@@ -39,7 +44,7 @@ fn encoded(found: &Bound<'_, PyAny>) -> PyResult<Option<Encoded>> {
 
 /// The name and content of a value; None if it cannot be stored.
 #[cold]
-pub(super) fn encode(value: &Bound<'_, PyAny>) -> PyResult<Option<Encoded>> {
+pub(super) fn encode<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Encoded<'py>>> {
     static ENCODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     encoded(
         &ENCODE
@@ -48,10 +53,10 @@ pub(super) fn encode(value: &Bound<'_, PyAny>) -> PyResult<Option<Encoded>> {
     )
 }
 
-/// The name and content of a key, which is stored or looked up; None if it cannot be in a store. Raises dict's own
-/// error for an unhashable value.
+/// The name and content of a key, which is stored or looked up, or the number that it equals; None if it cannot be in a
+/// store. Raises dict's own error for an unhashable value.
 #[cold]
-pub(super) fn key(key: &Bound<'_, PyAny>, stored: bool) -> PyResult<Option<Encoded>> {
+pub(super) fn key<'py>(key: &Bound<'py, PyAny>, stored: bool) -> PyResult<Option<Encoded<'py>>> {
     static KEY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     encoded(
         &KEY.import(key.py(), "persist._typed", "key")?

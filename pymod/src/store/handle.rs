@@ -20,7 +20,7 @@ use crate::engine::shared::Shared;
 use crate::proxies::found::find;
 use crate::proxies::reference::{self, Target};
 use crate::python::arguments::duration;
-use crate::python::error;
+use crate::python::{error, logs};
 use crate::watch::watching::{Watch, watch};
 
 /// An open store. Use it in `with`, or call `close()`; what was not closed is closed at exit. It is also a mapping, of
@@ -108,17 +108,18 @@ pub(crate) fn open<'py>(
         snapshot,
         ..Options::default()
     };
-    let shared = py
-        .detach(|| registry::open(&path, &options))
-        .map_err(|e| error::to_py(py, e, &path))?;
+    let opened = py.detach(|| registry::open(&path, &options));
+    logs::deliver(py);
+    let shared = opened.map_err(|e| error::to_py(py, e, &path))?;
     Handle::of(shared).typed(py, root)
 }
 
 /// Close every store of the process; called at exit.
 #[pyfunction]
 pub(crate) fn _close_all(py: Python<'_>) -> PyResult<()> {
-    py.detach(registry::close_all)
-        .map_err(|(e, path)| error::to_py(py, e, &path))
+    let closed = py.detach(registry::close_all);
+    logs::end(py);
+    closed.map_err(|(e, path)| error::to_py(py, e, &path))
 }
 
 impl Handle {

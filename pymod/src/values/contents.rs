@@ -8,6 +8,8 @@ use crate::proxies::dict::Dict;
 use crate::proxies::list::List;
 use crate::proxies::object::{self, Object};
 use crate::proxies::proxy::Proxy;
+use crate::python::scalars::Scalar;
+use crate::values::batch::Batch;
 
 /// The requested part of an entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,7 +36,12 @@ impl Dict {
         })?;
         let dict = PyDict::new(py);
         while let Some(key) = batch.next(py)? {
-            dict.set_item(key, batch.expect(py)?)?;
+            let value = batch.expect(py);
+            let name = Scalar::sought(&key)?;
+            let value = proxy
+                .shared
+                .placed(py, value, proxy.obj, name.as_ref().map(Scalar::key))?;
+            dict.set_item(&key, value)?;
         }
         Ok(dict)
     }
@@ -94,8 +101,8 @@ impl List {
             f(r, &mut found)?;
             found.drain(..).try_for_each(|value| out.push(r, value))
         })?;
-        let list = PyList::empty(py);
-        while let Some(item) = batch.next(py)? {
+        let (proxy, list) = (self.proxy()?, PyList::empty(py));
+        while let Some(item) = proxy.shared.placed(py, batch.next(py), proxy.obj, None)? {
             list.append(item)?;
         }
         Ok(list)
@@ -156,9 +163,10 @@ pub(crate) fn listing<'py>(py: Python<'py>, proxy: &Proxy, part: Part) -> PyResu
         Ok(())
     })?;
     let list = PyList::empty(py);
-    while let Some(first) = batch.next(py)? {
+    let next = |batch: &mut Batch| proxy.shared.placed(py, batch.next(py), proxy.obj, None);
+    while let Some(first) = next(&mut batch)? {
         match part {
-            Part::Item => list.append((first, batch.expect(py)?))?,
+            Part::Item => list.append((first, next(&mut batch)?))?,
             _ => list.append(first)?,
         }
     }

@@ -32,7 +32,8 @@ impl Shared {
     ) -> PyResult<Fast<'py>> {
         self.set_task_if_needed(py);
         let long = |r: &Reader<'_>, word| self.copy_out_word(r, word);
-        self.found(py, self.store.fast_get(obj, Member::Key(Key::Str(key)), long))
+        let told = self.store.fast_get(obj, Member::Key(Key::Str(key)), long);
+        self.placed(py, self.found(py, told), obj, Some(Key::Str(key)))
     }
 
     /// Return the value of an attribute, if the fast path finds it.
@@ -49,7 +50,7 @@ impl Shared {
         let told = self
             .store
             .fast_get(obj, Member::Attribute(Key::Str(key), known), long);
-        self.found(py, told)
+        self.placed(py, self.found(py, told), obj, Some(Key::Str(key)))
     }
 
     /// Return an item of a list, if the fast path finds it; a negative index counts from the end.
@@ -62,7 +63,8 @@ impl Shared {
     ) -> PyResult<Fast<'py>> {
         self.set_task_if_needed(py);
         let long = |r: &Reader<'_>, word| self.copy_out_word(r, word);
-        self.found(py, self.store.fast_get(obj, Member::Item(index), long))
+        let told = self.store.fast_get(obj, Member::Item(index), long);
+        self.placed(py, self.found(py, told), obj, Some(Key::Int(index)))
     }
 
     /// Convert the result of the store into a Python object.

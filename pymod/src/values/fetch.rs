@@ -62,7 +62,8 @@ impl Shared {
         obj: Obj,
         key: &Key<'_>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.fetch(py, |r| r.word(obj, key))
+        let read = self.fetch(py, |r| r.word(obj, key));
+        self.placed(py, read, obj, Some(*key))
     }
 
     /// Read one value and return its Python object. A value that fits the store's word is passed in it: moving a

@@ -262,6 +262,9 @@ fn read(feed: &mut Feed, ready: &mut VecDeque<Seen>) -> Result<()> {
             }
         }
         Some(Changes::Lost) => {
+            log::warn!(
+                "a watch fell behind: the changes that it missed are one change of the kind \"overflow\""
+            );
             ready.clear();
             ready.push_back(Seen::Lost);
         }

@@ -14,8 +14,9 @@
 //! | the same below 0 | 0x27D4EB2F165667C5 | the same |
 //! | other float (fractions, infinities, NaN) | 0x85EBCA77C2B2AE63 | the 8 bytes of its bits, little-endian |
 //! | None | 0xFF51AFD7ED558CCD | none |
-//! | tuple | 0xC4CEB9FE1A85EC53 | what equal tuples have in common (`literal::canonical`) |
-//! | value of another type | 0x94D049BB133111EB | the name of the type, 0, the content |
+//! | value of another type that equals a number | that number's | that number's |
+//! | value of another type with a form (`canonical`) | 0xC4CEB9FE1A85EC53 | the form |
+//! | other value of another type | 0x94D049BB133111EB | the name of the type, 0, the content |
 //!
 //! Equality is Python's, with one difference: a NaN equals a NaN of the same bits. A str never equals bytes,
 //! and a number never equals a str.
@@ -24,10 +25,11 @@ mod order;
 
 pub use order::order;
 
-use super::scalar::{self, ScalarKind, ScalarView};
-use super::value::{COPY_MAX, In, Key, LargeKind, Small, Value};
+use super::canonical::Form;
+use super::scalar::{self, ScalarKind};
+use super::value::{COPY_MAX, In, Key, LargeKind, Small, Typed, Value};
 use super::word::{Tag, Word};
-use super::{blob, literal};
+use super::{blob, canonical};
 use crate::error::{Error, Result};
 use crate::ids::Addr;
 use crate::page::access::{Pages, PagesMut};
@@ -43,7 +45,7 @@ const BIG: u64 = 0x1656_67B1_9E37_79F9;
 const BIG_NEGATIVE: u64 = 0x27D4_EB2F_1656_67C5;
 const FLOAT: u64 = 0x85EB_CA77_C2B2_AE63;
 const NONE: u64 = 0xFF51_AFD7_ED55_8CCD;
-const TUPLE: u64 = 0xC4CE_B9FE_1A85_EC53;
+const FORM: u64 = 0xC4CE_B9FE_1A85_EC53;
 const TYPED: u64 = 0x94D0_49BB_1331_11EB;
 
 /// Bytes of the longest integral double's magnitude.
@@ -146,21 +148,44 @@ pub fn hash(seed: u64, key: &Key<'_>) -> u64 {
     }
 }
 
-/// Return the hash of a typed value. A tuple whose text is not one is a value like any other.
-#[cold]
-fn hash_typed(seed: u64, name: &[u8], content: &[u8]) -> u64 {
-    match (name == b"tuple").then(|| literal::canonical(content)).flatten() {
-        Some(canonical) => xxh3_64_with_seed(&canonical, seed ^ TUPLE),
-        None => xxh3_64_with_seed(&[name, b"\0", content].concat(), seed ^ TYPED),
+/// What a typed value is compared by.
+enum Compared {
+    Number(Form),
+    Form(Vec<u8>),
+    Content,
+}
+
+impl Compared {
+    #[cold]
+    fn of(name: &[u8], content: &[u8]) -> Compared {
+        match std::str::from_utf8(name)
+            .ok()
+            .and_then(|name| canonical::form(name, content))
+        {
+            Some(Form::Other(form)) => Compared::Form(form),
+            Some(number) => Compared::Number(number),
+            None => Compared::Content,
+        }
+    }
+
+    /// Return the number that a form is.
+    fn num(form: &Form) -> Option<Num<'_>> {
+        match form {
+            Form::Int(negative, magnitude) => Some(num_int(*negative, magnitude)),
+            Form::Float(bits) => Some(Num::Float(*bits)),
+            Form::Other(_) => None,
+        }
     }
 }
 
-/// Return whether two typed values of one type are equal.
+/// Return the hash of a typed value.
 #[cold]
-fn eq_typed(name: &[u8], a: &[u8], b: &[u8]) -> bool {
-    a == b
-        || name == b"tuple"
-            && literal::canonical(a).is_some_and(|canonical| literal::canonical(b) == Some(canonical))
+fn hash_typed(seed: u64, name: &[u8], content: &[u8]) -> u64 {
+    match Compared::of(name, content) {
+        Compared::Number(number) => Compared::num(&number).map_or(0, |num| num.hash(seed)),
+        Compared::Form(form) => xxh3_64_with_seed(&form, seed ^ FORM),
+        Compared::Content => xxh3_64_with_seed(&[name, b"\0", content].concat(), seed ^ TYPED),
+    }
 }
 
 /// Return the hash of a stored key.
@@ -263,31 +288,53 @@ pub fn eq<P: Pages>(p: &P, word: Word, key: &Key<'_>) -> Result<bool> {
         },
         Key::Float(x) => eq_num(p, word, num_float(x, &mut [0; DOUBLE])),
         Key::BigInt { negative, magnitude } => eq_num(p, word, num_int(negative, magnitude)),
-        Key::Typed(typed) => {
-            if word.is_float() || word.tag() != Tag::Scalar {
-                return Ok(false);
-            }
-            let same = |name: &[u8], content: &[u8]| {
-                name == typed.name.as_bytes() && eq_typed(name, content, &typed.payload)
-            };
-            match scalar::short_view(p, word)? {
-                Some(
-                    view @ ScalarView {
-                        kind: ScalarKind::Typed,
-                        ..
-                    },
-                ) => {
-                    let (name, content) = view.typed(word.addr())?;
-                    Ok(same(name, content))
-                }
-                Some(_) => Ok(false),
-                None => match scalar::decode(p, word)? {
-                    Value::Typed(there) => Ok(same(there.name.as_bytes(), &there.payload)),
-                    _ => Ok(false),
-                },
-            }
-        }
+        Key::Typed(typed) => eq_typed(p, word, typed),
     }
+}
+
+/// Return whether a stored key equals a typed value.
+#[cold]
+fn eq_typed<P: Pages>(p: &P, word: Word, key: &Typed) -> Result<bool> {
+    match Compared::of(key.name.as_bytes(), &key.payload) {
+        Compared::Number(number) => Compared::num(&number).map_or(Ok(false), |num| eq_num(p, word, num)),
+        Compared::Form(form) => with_typed(p, word, |name, content| {
+            name == key.name.as_bytes() && content == key.payload
+                || matches!(Compared::of(name, content), Compared::Form(there) if there == form)
+        }),
+        Compared::Content => with_typed(p, word, |name, content| {
+            name == key.name.as_bytes() && content == key.payload
+        }),
+    }
+}
+
+/// Call `f` with the name and content of a stored key; false for a key that is not a typed value.
+fn with_typed<P: Pages>(p: &P, word: Word, f: impl FnOnce(&[u8], &[u8]) -> bool) -> Result<bool> {
+    if word.is_float() || word.tag() != Tag::Scalar {
+        return Ok(false);
+    }
+    match scalar::short_view(p, word)? {
+        Some(view) if view.kind == ScalarKind::Typed => {
+            let (name, content) = view.typed(word.addr())?;
+            Ok(f(name, content))
+        }
+        Some(_) => Ok(false),
+        None => match blob::large(p, word.addr())?.kind {
+            LargeKind::Typed { .. } => match scalar::decode(p, word)? {
+                Value::Typed(there) => Ok(f(there.name.as_bytes(), &there.payload)),
+                _ => Ok(false),
+            },
+            _ => Ok(false),
+        },
+    }
+}
+
+/// Return whether a stored typed value is this number.
+#[cold]
+fn is_number<P: Pages>(p: &P, word: Word, key: Num<'_>) -> Result<bool> {
+    with_typed(p, word, |name, content| match Compared::of(name, content) {
+        Compared::Number(there) => Compared::num(&there).is_some_and(|there| there.same(key)),
+        _ => false,
+    })
 }
 
 #[inline]
@@ -320,7 +367,8 @@ fn eq_num<P: Pages>(p: &P, word: Word, key: Num<'_>) -> Result<bool> {
             ScalarKind::IntPositive => num_int(false, view.bytes).same(key),
             ScalarKind::IntNegative => num_int(true, view.bytes).same(key),
             ScalarKind::Float => segment_float(view.bytes, word.addr())?.same(key),
-            ScalarKind::Str | ScalarKind::Bytes | ScalarKind::Link | ScalarKind::Typed => false,
+            ScalarKind::Typed => return is_number(p, word, key),
+            ScalarKind::Str | ScalarKind::Bytes | ScalarKind::Link => false,
         }),
         None => match (blob::large(p, word.addr())?.kind, key) {
             (
@@ -330,6 +378,7 @@ fn eq_num<P: Pages>(p: &P, word: Word, key: Num<'_>) -> Result<bool> {
                     magnitude,
                 },
             ) if negative == n => blob::equals(p, word.addr(), magnitude),
+            (LargeKind::Typed { .. }, _) => is_number(p, word, key),
             _ => Ok(false),
         },
     }

@@ -43,8 +43,8 @@ pub trait Hooks: Send + Sync {
     /// Undo what a dead holder of the latch left incomplete in shared words of the upper layers. Called under the
     /// latch. It may be repeated.
     fn recover(&self, pager: &Pager) -> Result<()>;
-    /// A process died: drop what it held. Called under the latch. It may be repeated.
-    fn process_died(&self, pager: &Pager, process: u16, generation: u32) -> Result<()>;
+    /// A process died: drop what it held, and return whether it held locks. Called under the latch. It may be repeated.
+    fn process_died(&self, pager: &Pager, process: u16, generation: u32) -> Result<bool>;
     /// A thread ended: drop what it held. Called under the latch. It may be repeated.
     fn thread_ended(&self, pager: &Pager, process: u16, generation: u32, slot: u32) -> Result<()>;
     /// Return whether an owner in this process, a thread's slot and a task, holds a lock. Called under the latch.

@@ -32,7 +32,7 @@ impl Pager {
         }
         if holding {
             // The caller is in the middle of its own change: it has already recovered from a dead owner of the latch.
-            return self.clear_process(process).map(|()| true);
+            return self.clear_process(process).map(|_| true);
         }
         // Take the latch over from the dead process, or take it in the normal way. Never wait here: the caller's own
         // bounded wait finds a living owner again.
@@ -45,6 +45,7 @@ impl Pager {
         if !taken {
             return Ok(false);
         }
+        let name = crate::raw::process::describe(self.shm.process_pid(process));
         fail_point!("recover.process");
         self.lower_marks(process);
         let recovered = self.recover(mine);
@@ -54,7 +55,12 @@ impl Pager {
         }
         let done = recovered.and_then(|()| self.clear_process(process));
         latch.release();
-        done.map(|()| true)
+        let path = self.path().display();
+        match done? {
+            true => log::warn!("{path}: {name} has ended with locks or waits: they are released"),
+            false => log::info!("{path}: {name} has ended without closing the store"),
+        }
+        Ok(true)
     }
 
     /// Clear the marks of a dead process's threads, which are in no section.
@@ -67,13 +73,15 @@ impl Pager {
         }
     }
 
-    /// Drop everything that a dead process held. Called under the latch and with the process's byte held.
-    fn clear_process(&self, process: usize) -> Result<()> {
+    /// Drop everything that a dead process held, and return whether it held locks. Called under the latch and with the
+    /// process's byte held.
+    fn clear_process(&self, process: usize) -> Result<bool> {
         self.lower_marks(process);
         let generation = self.shm.process_generation(process);
-        if let Some(hooks) = self.hooks() {
-            hooks.process_died(self, process as u16, generation)?;
-        }
+        let held = match self.hooks() {
+            Some(hooks) => hooks.process_died(self, process as u16, generation)?,
+            None => false,
+        };
         fail_point!("recover.locks");
         self.shm.watches_nothing(process);
         for slot in 0..self.shm.thread_slots() {
@@ -84,7 +92,7 @@ impl Pager {
         }
         fail_point!("recover.slots");
         free_process_slot(&self.shm, process);
-        Ok(())
+        Ok(held)
     }
 
     /// Recover a process if it is dead. Called outside sections.

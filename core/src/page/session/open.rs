@@ -166,6 +166,12 @@ impl Pager {
         };
         let pager = Pager::put_together(parts, settings, hooks);
         let recovered = alone && pager.inherit(&meta, meta_sum)?;
+        if recovered {
+            log::warn!(
+                "{}: the processes that used it have ended without closing it: what they had completed is recovered",
+                pager.path().display()
+            );
+        }
         let others_want = pager.shm.shortest_max_age();
         pager.register()?;
         if recovered && !pager.is_read_only() {

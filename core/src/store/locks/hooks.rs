@@ -88,11 +88,14 @@ impl Hooks for LockHooks {
         done
     }
 
-    fn process_died(&self, pager: &Pager, process: u16, generation: u32) -> Result<()> {
+    fn process_died(&self, pager: &Pager, process: u16, generation: u32) -> Result<bool> {
         let mut wakes = Wakes::new();
-        let done = table(pager)?.release_process(process, generation, &mut wakes);
+        let table = table(pager)?;
+        let is_its = |o: &Owner| o.slot == process && o.generation == generation;
+        let held = table.processes().is_ok_and(|owners| owners.iter().any(is_its));
+        let done = table.release_process(process, generation, &mut wakes);
         wake_all(pager, &wakes);
-        done
+        done.map(|()| held)
     }
 
     fn thread_ended(&self, pager: &Pager, process: u16, generation: u32, slot: u32) -> Result<()> {

@@ -10,7 +10,8 @@
 //! | `.`, `..`, `.persist`, `.persist.lock` | `%2E`, `%2E.`, `%2Epersist`, `%2Epersist.lock` |
 //! | text that would read as one of these escapes, or as one of the forms below | its `%` as `%25` |
 //! | int, float, None/True/False, bytes | `%i:5`, `%f:1.5`, `%c:None`, `%b:00ff` (hexadecimal) |
-//! | tuple, date, timedelta, uuid | `%t:tuple:(1, 'a')`, with `%`, `/` and NUL as `%25`, `%2F`, `%00` |
+//! | tuple, date, decimal, ... | `%t:tuple:(1, 'a')`, with `%`, `/` and NUL as `%25`, `%2F`, `%00` |
+//! | member of an Enum, named tuple | `%t:enum:module:Class:NAME`, `%t:namedtuple:module:Class:(1, 2)` |
 //! | any other typed value, which no program stores as a key | `%T:` and its name, then hexadecimal digits |
 //! | a NaN other than Python's | `%f:nan:` and its bits |
 //! | bytes that are not UTF-8 (and could be a name) | themselves |

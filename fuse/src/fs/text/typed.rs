@@ -19,7 +19,7 @@
 
 use super::wtf8::is_wtf8;
 use persist_core::store::Typed;
-use persist_core::store::door::literal;
+use persist_core::store::door::{can_be_key, literal};
 
 mod arrays;
 mod numbers;
@@ -122,9 +122,9 @@ pub(crate) fn could_become(name: &str, text: bool, content: &[u8]) -> bool {
     !text || !content.ends_with(b"\n") || parse(name, text, content, false).is_some()
 }
 
-/// True if a text is the only one of its value, of a type whose values can be keys.
+/// True if a text is that of a value of a type whose values can be keys.
 pub(crate) fn is_key(name: &str, text: &[u8]) -> bool {
-    literal::can_be_key(name, text) && is_valid(name, text)
+    can_be_key(name, text) && (!has_form(name) || is_valid(name, text))
 }
 
 /// True if the content is a value of a type of persist.

@@ -1,0 +1,97 @@
+"""What a program should know and no call raises: records of `logging.getLogger("persist")`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import persist
+import pytest
+from conftest import Script, wait_until
+
+HOLDER = """
+    import os, signal, sys, persist
+    store = persist.open(sys.argv[1])
+    if sys.argv[2] == "lock":
+        store.root.lock_exclusive()
+    store.root["n"] = 1
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def killed(script: Script, path: Path, what: str) -> None:
+    holder = script.start(HOLDER, path, what)
+    assert holder.stdout is not None and holder.stdout.readline() == "ready\n"
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+
+
+def said(caplog: pytest.LogCaptureFixture, *parts: str) -> Any:
+    """Return whether a record of the logger has all of these parts."""
+    return any(r.name == "persist" and all(part in r.getMessage() for part in parts) for r in caplog.records)
+
+
+def test_a_store_whose_processes_were_killed(
+    script: Script, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    killed(script, path, "none")
+    with persist.open(path) as store:
+        assert store.root["n"] == 1
+        assert said(caplog, str(path), "have ended without closing it")
+    assert [r.levelno for r in caplog.records] == [logging.WARNING]
+
+
+def test_locks_of_a_process_that_was_killed(
+    script: Script, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with persist.open(path) as store:
+        killed(script, path, "lock")
+        store.root["n"] = 2
+        wait_until(lambda: said(caplog, str(path), "has ended with locks or waits"))
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("none", "INFO:persist:{}: process {} has ended without closing the store"),
+        ("lock", "WARNING:persist:{}: process {} has ended with locks or waits: they are released"),
+    ],
+)
+def test_a_process_that_was_killed_beside_others(script: Script, path: Path, what: str, told: str) -> None:
+    with persist.open(path):
+        killed(script, path, what)
+        opening = script.start(
+            """
+            import logging, sys, persist
+            logging.basicConfig(level=logging.INFO, stream=sys.stdout)
+            persist.open(sys.argv[1])
+            """,
+            path,
+        )
+        out, _ = opening.communicate(timeout=100)
+        level, _, rest = told.partition("{}")
+        assert out.startswith(f"{level}{path}: ") and rest.split("{}")[1] in out
+
+
+def test_a_watch_that_falls_behind(store: persist.Store, caplog: pytest.LogCaptureFixture) -> None:
+    with store.root.watch() as watch:
+        for n in range(200_000):
+            store.root["n"] = n
+        kinds = [next(watch).kind]
+    assert kinds == ["overflow"]
+    wait_until(lambda: said(caplog, "a watch fell behind"))
+
+
+def test_a_value_of_a_type_that_is_not_registered(
+    store: persist.Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "persist")
+    store.root["a"] = persist.Opaque("app.logged", "x")
+    for _ in range(3):
+        assert store.root["a"].name == "app.logged"
+    assert said(caplog, "'app.logged'", "is not registered")
+    assert len(caplog.records) == 1
