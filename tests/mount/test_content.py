@@ -175,7 +175,7 @@ EURO = "€".encode()
 
 @pytest.mark.parametrize("how", ["read", "truncate", "write before", "type", "other", "close", "new", "die"])
 def test_a_character_that_stays_cut(mnt: Mount, root: Any, how: str) -> None:
-    """The bytes of a cut character are a part of the file for its writer, and what is no text in the end is bytes."""
+    """The bytes of a cut character are a part of the file for its writer, and become bytes if they stay cut."""
     if how != "new":
         (mnt.path / "f").write_text("start")
     f = open(mnt.path / "f", "a+b", buffering=0)

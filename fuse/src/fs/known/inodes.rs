@@ -14,14 +14,18 @@
 use super::by_number::{ByNumber, shrink};
 use crate::fs::text::keys::OwnedKey;
 use node::{CLOSING, Node, REMOVED};
-use persist_core::store::{Obj, ObjectId};
+use persist_core::store::Obj;
 use pins::{pin, set_pin, set_place, take_pin};
+use place::{Identity, IdentityOf};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 mod node;
 mod pins;
+mod place;
+
+pub(crate) use place::{Control, Place, Slot, Spot};
 
 /// The number of the root (of a view: `root_of`).
 pub(crate) const ROOT: u64 = 1;
@@ -49,68 +53,6 @@ pub(crate) fn root_of(view: u64) -> u64 {
 /// A number for an entry that does not exist, and that the kernel is told of nevertheless. It is in no table.
 pub(crate) fn placeholder(n: u64) -> u64 {
     hashed(("stand-in", n)) | CONTROL_BIT
-}
-
-/// An entry of a container.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Slot {
-    /// The entry of a dict or object under this key.
-    Key(OwnedKey),
-    /// The item of a list that was found under this name (see `list_names`).
-    Item(u64),
-}
-
-/// A container and one of its entries.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Spot {
-    /// The container.
-    pub(crate) parent: Obj,
-    /// The entry.
-    pub(crate) slot: Slot,
-}
-
-/// The files that the filesystem itself provides.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Control {
-    /// `/.persist`
-    Root,
-    /// `/.persist/stat`
-    Stat,
-    /// `/.persist/locks`
-    Locks,
-    /// `/.persist/snapshots`
-    Snapshots,
-}
-
-/// The meaning of an inode.
-#[derive(Clone, Debug)]
-pub(crate) enum Place {
-    /// A container.
-    Dir(Obj),
-    /// A scalar.
-    File(Spot),
-    /// A symlink: another reference to a container, or a link value.
-    Link(Spot),
-    /// The lock file of a container.
-    Lock(Obj),
-    /// A control file.
-    Control(Control),
-    /// An entry that was removed.
-    Deleted,
-}
-
-/// A place as a key of the table.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-enum Identity {
-    File(ObjectId, Slot),
-    Link(ObjectId, Slot),
-}
-
-/// The same of a place in hand. It has the hash of the owned one.
-#[derive(PartialEq, Eq, Hash)]
-enum IdentityOf<'a> {
-    File(ObjectId, &'a Slot),
-    Link(ObjectId, &'a Slot),
 }
 
 impl IdentityOf<'_> {

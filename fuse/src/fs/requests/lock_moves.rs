@@ -5,7 +5,7 @@
 //! 2. Where another owner holds the new name, the rename waits, and fails as a change of the entry would. It waits in
 //!    the queue of the store.
 //! 3. A process that renames its own locked file waits as the owner of the lock: a deadlock that passes through it is
-//!    one. Another process waits as an owner of its own, without locks: the owner of the file's lock goes on meanwhile.
+//!    one. Another process waits as an owner of its own, without locks: the owner of the file's lock does not wait.
 
 use crate::fs::context::Ctx;
 use crate::fs::error::{FsError, FsResult};

@@ -4,7 +4,7 @@
 //! 2. What few nodes have stands beside the table: how often they have moved, and pins of another object than their
 //!    own (`own`).
 
-use super::{Control, IdentityOf, Place, Slot, Spot};
+use super::place::{Control, IdentityOf, Place, Slot, Spot};
 use crate::fs::text::keys::OwnedKey;
 use persist_core::store::Obj;
 

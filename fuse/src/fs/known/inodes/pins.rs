@@ -1,8 +1,8 @@
 //! The objects that are pinned for nodes: a flag in the node if it is its own object, otherwise an entry in a table.
 
 use super::super::by_number::ByNumber;
-use super::Place;
 use super::node::{Node, PINNED};
+use super::place::Place;
 use persist_core::store::Obj;
 
 /// The object that is pinned for a node.

@@ -3,7 +3,7 @@
 //! 1. The complete characters are stored at once, in place. The bytes of the cut one, three at most, stay with the open
 //!    file (`State::cut`) until the next write at the end completes them.
 //! 2. Any other request that needs the content of the open file, and its close, first builds the content aside with
-//!    these bytes (`build_cut`): what is no text in the end then becomes what such a content becomes.
+//!    these bytes (`build_cut`). It is stored, or refused, as any content that is not text.
 
 use crate::fs::context::Ctx;
 use crate::fs::error::FsResult;

@@ -11,7 +11,8 @@
 //! The time of a directory is that of the last change of its entries. A command that changes the content of a file
 //! moves the time of the container, but not that of the directory. The mount keeps that time (`known::directories`). At
 //! its end it writes it into the directory's record, with a fingerprint of the state of the container for which it
-//! holds. What a tool sets is the time of both, until the next change. To Python the value of an entry is a part of its container: what Python stores moves the directory's time.
+//! holds. What a tool sets is the time of both. To Python the value of an entry is a part of its container: what Python
+//! stores moves the directory's time.
 //!
 //! The table of a container (`MetadataOf::Times`):
 //!
