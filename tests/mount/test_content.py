@@ -170,6 +170,52 @@ def test_characters_may_be_cut_between_writes(mnt: Mount, root: Any) -> None:
     assert root["f"][:7] == b"sta\xfft\n\xc3"
 
 
+EURO = "€".encode()
+
+
+@pytest.mark.parametrize("how", ["read", "truncate", "write before", "type", "other", "close", "new", "die"])
+def test_a_character_that_stays_cut(mnt: Mount, root: Any, how: str) -> None:
+    """The bytes of a cut character are a part of the file for its writer, and become bytes if they stay cut."""
+    if how != "new":
+        (mnt.path / "f").write_text("start")
+    f = open(mnt.path / "f", "a+b", buffering=0)
+    f.write(b"more" + EURO[:2])
+    old = b"" if how == "new" else b"start"
+    wanted = old + b"more" + EURO[:2]
+    assert os.fstat(f.fileno()).st_size == len(wanted)
+    # The characters before it are stored.
+    assert root["f"].encode() == wanted[:-2]
+    if how == "read":
+        f.seek(0)
+        assert f.read() == wanted
+        f.write(EURO[2:])
+        wanted += EURO[2:]
+    elif how == "truncate":
+        f.truncate(len(wanted) - 1)
+        assert os.fstat(f.fileno()).st_size == len(wanted) - 1
+        f.truncate(len(wanted) - 2)
+        wanted = wanted[:-2]
+    elif how == "write before":
+        os.pwrite(f.fileno(), b"!", 0)  # O_APPEND: at the end
+        wanted += b"!"
+    elif how == "type":
+        mnt.set_type("f", "bytes")
+    elif how == "other":
+        with open(mnt.path / "f", "ab", buffering=0) as other:
+            other.write(b"other")
+        f.write(EURO[2:])
+        wanted = old + b"moreother" + EURO
+    elif how == "die":
+        mnt.die()
+        wanted = wanted[:-2]
+    with contextlib.suppress(OSError):
+        f.close()
+    found = root["f"]
+    assert (found.encode() if isinstance(found, str) else found) == wanted
+    is_text = how in ("read", "truncate", "other", "die")
+    assert isinstance(found, str) == is_text
+
+
 def test_what_was_written_survives_the_death_of_the_mount(mnt: Mount, root: Any) -> None:
     (mnt.path / "f").write_text("start\n")
     f = open(mnt.path / "f", "a", buffering=1)

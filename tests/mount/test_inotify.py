@@ -418,3 +418,29 @@ def test_a_mount_that_does_not_change(mounts: Callable[..., Mount]) -> None:
     watcher = Watcher(mount.path)
     assert watcher.read(1) == [] and not helpers(mount)
     watcher.close()
+
+
+def wakes(mnt: Mount) -> int:
+    """Return how often the thread that looks for watches has waited."""
+    for task in Path(f"/proc/{mnt.pids()[0]}/task").iterdir():
+        if (task / "comm").read_text() == "watches\n":
+            lines = (task / "status").read_text().splitlines()
+            return int(next(line.split()[1] for line in lines if line.startswith("voluntary_ctxt_switches:")))
+    raise AssertionError("no thread looks for watches")
+
+
+def test_a_mount_that_is_not_in_use_rests(mnt: Mount, root: Any) -> None:
+    """It looks for watches each five seconds then, and finds one."""
+
+    def rests() -> bool:
+        before = wakes(mnt)
+        time.sleep(6)
+        return wakes(mnt) - before <= 12
+
+    wait_until(rests, "the mount to rest")
+    top = Watched(mnt.path, root)
+    root["new"] = 1
+    assert ("top", "CREATE", "new") in top.events()
+    top.watcher.close()
+    root["x"] = 1
+    wait_until(rests, "the mount to rest again")

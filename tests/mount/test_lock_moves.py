@@ -6,6 +6,7 @@ import ctypes
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Callable
 
@@ -139,6 +140,38 @@ def test_a_name_that_python_has_locked_is_not_taken(mnt: Mount, root: Any, lock:
         renames.join()
         assert locked(root, "c")
     wait_until(lambda: not locked(root, "c"), "the lock to end with its open file")
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_rename_gets_its_turn(mnt: Mount, root: Any, lock: Lock) -> None:
+    """Also where there is always another request for the lock of the name: it stands in the queue with them."""
+    stop, turns = threading.Event(), [0, 0]
+
+    def take_turns(n: int) -> None:
+        with persist.open(mnt.store, lock_timeout=60) as store:
+            while not stop.is_set():
+                with store.root.lock("c"):
+                    turns[n] += 1
+                    # The other thread is in the queue before this one gives the lock back.
+                    before, end = turns[1 - n], time.monotonic() + 0.01
+                    while time.monotonic() < end and turns[1 - n] == before:
+                        time.sleep(0.001)
+
+    threads = [threading.Thread(target=take_turns, args=(n,)) for n in range(2)]
+    with open(mnt.path / "a", "r+b") as f:
+        lock(f, fcntl.LOCK_EX)
+        try:
+            for thread in threads:
+                thread.start()
+            wait_until(lambda: min(turns) > 3, "both threads to lock")
+            os.rename(mnt.path / "a", mnt.path / "c")
+        finally:
+            stop.set()
+            # The threads wait for the lock of the file, which it has under its new name.
+            lock(f, fcntl.LOCK_UN)
+            for thread in threads:
+                thread.join(60)
+    assert root["c"] == "0123456789" and "a" not in root
 
 
 def test_reads_and_writes_beside_an_exchange_are_of_their_inode(mnt: Mount, root: Any) -> None:

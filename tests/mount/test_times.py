@@ -185,3 +185,47 @@ def test_another_content_has_a_later_time_at_the_same_time_of_its_container(mnt:
         root["d"]["f"] = n % 10
         seen.append(mtime(mnt, "d/f"))
     assert seen == sorted(set(seen))
+
+
+@pytest.fixture
+def two(mounts: Callable[..., Mount]) -> tuple[Mount, Mount]:
+    return mounts(), mounts(at="other.mnt")
+
+
+def test_a_time_that_another_mount_sets_back_tells_of_no_state(two: tuple[Mount, Mount]) -> None:
+    """The number of links is counted again, although time and number of entries are what they were."""
+    first, second = two
+    first.sh("mkdir d d/a; echo x > d/f")
+    old(first, "d")
+    for name, links in [("b", 2), ("a", 3), ("c", 2), ("a", 3)]:
+        assert (first.path / "d").stat().st_nlink == 5 - links
+        change = f"rmdir d/a; touch d/{name}" if links == 2 else f"rm d/[bc]; mkdir d/{name}"
+        second.sh(change)
+        old(second, "d")
+        found = (first.path / "d").stat()
+        assert (found.st_nlink, found.st_mtime_ns, found.st_size) == (links, OLD, 2), name
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_time_that_is_set_is_shown(two: tuple[Mount, Mount], again: bool) -> None:
+    """Also where it is the one of the container, for which the first mount shows the time before a content changed."""
+    first, second = two
+    first.sh("mkdir d; echo x > d/f")
+    old(first, "d")
+    first.sh("echo other > d/f")
+    assert mtime(first, "d") == OLD
+    if again:
+        first.again()
+    there = mtime(second, "d")
+    os.utime(second.path / "d", ns=(there, there))
+    assert (mtime(first, "d"), mtime(second, "d")) == (there, there)
+    os.utime(first.path / "d", ns=(there, there))
+    first.again()
+    assert mtime(first, "d") == there
+
+
+def test_the_time_of_a_directory_is_set_and_its_change_is_now(mnt: Mount) -> None:
+    mnt.sh("mkdir d; touch -m -d '2001-02-03 04:05:06' d")
+    found = (mnt.path / "d").stat()
+    assert found.st_mtime_ns // 10**9 == OLD // 10**9
+    assert abs(found.st_ctime - time.time()) < 60

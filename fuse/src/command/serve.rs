@@ -34,6 +34,7 @@ const WORKERS: usize = 4;
 /// Open the store, mount it, and answer requests until it is unmounted. `ready` is called when the mount works.
 pub(crate) fn serve(options: &Options, ready: impl FnOnce(())) -> Result<(), Failure> {
     sys::block_end_signals().map_err(|e| Failure::new(EX_SYSTEM, format!("blocking signals: {e}")))?;
+    sys::return_freed_memory();
     let mut first = options.of_store(options.access());
     first.create = options.create;
     let store = Store::open(&options.store, &first).map_err(|e| Failure::new(EX_FAIL, e))?;

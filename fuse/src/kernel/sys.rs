@@ -63,6 +63,21 @@ pub(crate) fn fork() -> io::Result<ForkResult> {
     Ok(unsafe { unistd::fork() }?)
 }
 
+/// Blocks of memory from this size on are the kernel's again when they are freed: more than one request or reply has.
+#[cfg(target_env = "gnu")]
+const MAPPED_FROM: libc::c_int = (1 << 20) + (1 << 18);
+
+/// Let freed memory of tables go back to the kernel. Otherwise the allocator takes the size of the largest block that
+/// was freed as the bound from which it does so: tables that grow leave their smaller selves behind.
+pub(crate) fn return_freed_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: these set numbers of the allocator, under its lock. It has the bounds that it had if it refuses.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_FROM);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 2 * MAPPED_FROM);
+    }
+}
+
 /// Keep no descriptor but the standard ones, leave the working directory, and end with the thread that started this
 /// process.
 pub(crate) fn become_helper() -> io::Result<()> {

@@ -7,11 +7,10 @@ use super::translate::{GENERATION, attr, errno, kind};
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::FsResult;
 use crate::fs::known::forgetting::Kept;
-use crate::fs::known::leases::Held;
+use crate::fs::known::leases::{Covered, Held};
 use crate::fs::requests::entries::listing::Line;
 use crate::views::mounted::Mounted;
 use fuser::{Errno, INodeNo, ReplyDirectory, ReplyDirectoryPlus, Request};
-use persist_core::store::door::LeaseBucket;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -57,8 +56,8 @@ impl Lines for ReplyDirectoryPlus {
     }
 }
 
-/// What the kernel keeps of a listing: the lease, the time to live, and the thing.
-type Recorded = (Option<LeaseBucket>, Duration, Kept);
+/// What the kernel keeps of a listing: the leases, the time to live, the name, and the inode.
+type Recorded = (Covered, Duration, Vec<u8>, u64);
 
 impl Adapter {
     /// Run a listing. The arguments are the inode, the first position, and whether each entry counts as a lookup.
@@ -74,10 +73,8 @@ impl Adapter {
                 let room = reply.take(line);
                 any |= room;
                 if room && !line.ttl.is_zero() {
-                    let covered = line.attr.covered;
-                    let entry = Kept::Entry(ino, std::mem::take(&mut line.name).into_owned().into());
-                    kept.push((covered.entry, line.ttl, entry));
-                    kept.push((covered.attributes, line.ttl, Kept::Attributes(line.attr.ino)));
+                    let name = std::mem::take(&mut line.name).into_owned();
+                    kept.push((line.attr.covered, line.ttl, name, line.attr.ino));
                 }
                 room
             });
@@ -95,7 +92,12 @@ impl Adapter {
             match result {
                 Ok((held, kept)) => {
                     reply.done();
-                    held.replied(kept);
+                    held.replied(kept.iter().flat_map(|(covered, ttl, name, entry)| {
+                        [
+                            (covered.entry, *ttl, Kept::Entry(ino, name)),
+                            (covered.attributes, *ttl, Kept::Attributes(*entry)),
+                        ]
+                    }));
                 }
                 Err(e) => reply.failed(errno(&e)),
             }

@@ -107,7 +107,7 @@ pub(crate) fn reply_found(
             Err(_) => reply.entry_with_ttls(&TTL, &entry, &nothing(), GENERATION),
         }
         let kept = [
-            (covered.entry, entry, Kept::Entry(parent, name.into())),
+            (covered.entry, entry, Kept::Entry(parent, &name)),
             (covered.attributes, attributes, Kept::Attributes(ino)),
         ];
         held.replied(kept);

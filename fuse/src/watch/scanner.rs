@@ -6,8 +6,11 @@
 //! 2. Each `TICK`, one line of `/proc/loadavg` says whether processes were started. Young processes are looked at: a
 //!    program that watches the root of the mount, or a path that the kernel keeps, need not make a request.
 //! 3. All processes are looked at every `ALL_EVERY`, in any case.
-//! 4. No look takes more than the `SHARE`th part of the time.
-//! 5. An error (too many open files, say) says nothing of what a process watches: what was known of it stays until the
+//! 4. A mount of which nothing is watched, and which has had no request and no change for `RESTS_AFTER`, rests: there
+//!    are no ticks until the next request, or until a look at all processes finds a watch or a change. A program that
+//!    begins to watch nearly always makes a request.
+//! 5. No look takes more than the `SHARE`th part of the time.
+//! 6. An error (too many open files, say) says nothing of what a process watches: what was known of it stays until the
 //!    next look.
 
 use super::shared::Shared;
@@ -25,6 +28,7 @@ const AGAIN: Duration = Duration::from_millis(50);
 /// How long a process is young.
 const YOUNG: Duration = Duration::from_secs(3);
 const ALL_EVERY: Duration = Duration::from_secs(5);
+const RESTS_AFTER: Duration = Duration::from_secs(10);
 const SHARE: u32 = 50;
 
 /// What is known of the processes.
@@ -42,6 +46,24 @@ struct Scanner {
     failed: bool,
 }
 
+/// When the mount was last in use.
+struct Activity {
+    /// The store's count of changes.
+    changes: u64,
+    last: Instant,
+}
+
+impl Activity {
+    /// Return whether the mount rests, with this count of changes.
+    fn rests(&mut self, changes: u64, is_watched: bool) -> bool {
+        if is_watched || changes != self.changes {
+            self.last = Instant::now();
+        }
+        self.changes = changes;
+        self.last.elapsed() >= RESTS_AFTER
+    }
+}
+
 /// Look until the mount ends.
 pub(super) fn scan(shared: &Shared, mounted: &Mounted, device: u64) {
     let callers = mounted.callers();
@@ -56,17 +78,27 @@ pub(super) fn scan(shared: &Shared, mounted: &Mounted, device: u64) {
     };
     let mut due: HashSet<u32> = HashSet::new();
     let (mut tick, mut all) = (Instant::now(), Instant::now());
+    let mut activity = Activity {
+        changes: 0,
+        last: Instant::now(),
+    };
     while !shared.is_stopped() {
-        let wait = if due.is_empty() { TICK } else { BEGIN_TIME };
+        let wait = if due.is_empty() { ALL_EVERY } else { BEGIN_TIME };
         let came = callers.take(wait.min(tick.saturating_duration_since(Instant::now())));
         if !came.is_empty() {
+            activity.last = Instant::now();
             thread::sleep(BEGIN_TIME);
             due.extend(came);
         }
         let begun = Instant::now();
-        if mounted.live().now().store().is_frozen() {
+        let (is_frozen, changes) = {
+            let live = mounted.live().now();
+            (live.store().is_frozen(), live.store().change_count())
+        };
+        if is_frozen {
             // There will be no changes until a remount.
             due.clear();
+            tick = begun + ALL_EVERY;
             thread::sleep(TICK);
             continue;
         }
@@ -82,8 +114,12 @@ pub(super) fn scan(shared: &Shared, mounted: &Mounted, device: u64) {
             }
             due.retain(|tid| !scanner.look_again(*tid, begun));
         }
+        let rests = activity.rests(changes, !scanner.watches.is_empty());
         if begun >= tick {
-            tick = begun + TICK;
+            tick = if rests { all } else { begun + TICK };
+        } else if !rests {
+            // It may have rested until this request.
+            tick = tick.min(begun + TICK);
         }
         shared.watch(scanner.watches.values().flatten().copied().collect());
         thread::sleep((begun.elapsed() * SHARE).min(TICK));

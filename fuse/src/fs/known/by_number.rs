@@ -4,10 +4,20 @@
 //! each table: names in a store cannot be chosen so that their numbers meet in one place of the table.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 
 /// A table of numbers.
 pub(crate) type ByNumber<K, V> = HashMap<K, V, Seed>;
+
+/// A table smaller than this keeps its memory.
+const SMALL: usize = 1024;
+
+/// Give back memory of a table from which most numbers were removed.
+pub(crate) fn shrink<K: Eq + Hash, V>(table: &mut ByNumber<K, V>) {
+    if table.capacity() > SMALL && table.len() < table.capacity() / 8 {
+        table.shrink_to(2 * table.len());
+    }
+}
 
 /// The seed of a table.
 #[derive(Clone, Debug)]

@@ -5,8 +5,9 @@
 //! 2. What is kept holds as long as the container's time and number of entries stay (`Stamp`). Each change of a
 //!    container sets a later time. A change of entries through this mount also removes the time that is kept, and a
 //!    count is kept only after a change of this mount that is done, or if the last change is older than a tick of the
-//!    clock: an operation that is undone may change the time. A time that a tool sets may come again: then all that is
-//!    kept is removed.
+//!    clock: an operation that is undone may change the time. A tool may set a time that the container had before,
+//!    through this mount or another one. So the state also contains when a tool has set the time, which never comes
+//!    again. It stands in the directory's record.
 //! 3. The size is bounded: beyond `MAX` directories, all are dropped. A directory then has the time of its container,
 //!    which is the same or later.
 
@@ -16,11 +17,13 @@ use persist_core::store::{Obj, ObjectId};
 /// The most directories.
 const MAX: usize = 1 << 17;
 
-/// A state of a container: its time of change in nanoseconds since 1970, and its number of entries.
+/// A state of a container: its time of change in nanoseconds since 1970, its number of entries, and when a tool has set
+/// the time (0: never).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Stamp {
     pub(crate) time: u64,
     pub(crate) len: u64,
+    pub(crate) set: u64,
 }
 
 /// What is known of one directory.
@@ -48,6 +51,12 @@ impl Directories {
         self.at(container).time = Some((stamp, time));
     }
 
+    /// True if a number of subdirectories is kept for some state of the container.
+    pub(crate) fn has_subdirectories(&self, container: ObjectId) -> bool {
+        let known = self.table.get(&container);
+        known.is_some_and(|known| known.subdirectories.is_some())
+    }
+
     /// The number of subdirectories, if it is known for this state of the container.
     pub(crate) fn subdirectories(&self, container: ObjectId, stamp: Stamp) -> Option<u32> {
         let (of, count) = self.table.get(&container)?.subdirectories?;
@@ -66,7 +75,7 @@ impl Directories {
         }
     }
 
-    /// Forget a container that is gone, or whose time a tool sets.
+    /// Forget a container that is gone.
     pub(crate) fn forget(&mut self, container: ObjectId) {
         self.table.remove(&container);
     }
@@ -104,12 +113,20 @@ mod tests {
     #[test]
     fn what_is_kept_holds_for_one_state() {
         let mut table = Directories::default();
-        let stamp = Stamp { time: 5, len: 2 };
+        let stamp = Stamp {
+            time: 5,
+            len: 2,
+            set: 0,
+        };
         table.keep_time(container(1), stamp, 3);
         table.keep_subdirectories(container(1), stamp, 7);
         assert_eq!(table.time(ObjectId(1), stamp), Some(3));
         assert_eq!(table.subdirectories(ObjectId(1), stamp), Some(7));
-        for other in [Stamp { time: 6, len: 2 }, Stamp { time: 5, len: 3 }] {
+        for other in [
+            Stamp { time: 6, ..stamp },
+            Stamp { len: 3, ..stamp },
+            Stamp { set: 1, ..stamp },
+        ] {
             assert_eq!(table.time(ObjectId(1), other), None);
             assert_eq!(table.subdirectories(ObjectId(1), other), None);
         }
@@ -124,7 +141,15 @@ mod tests {
     fn the_table_is_bounded() {
         let mut table = Directories::default();
         for id in 1..MAX as u64 + 10 {
-            table.keep_time(container(id), Stamp { time: id, len: 0 }, 1);
+            table.keep_time(
+                container(id),
+                Stamp {
+                    time: id,
+                    len: 0,
+                    set: 0,
+                },
+                1,
+            );
         }
         assert!(table.table.len() <= MAX && table.times().len() == table.table.len());
     }

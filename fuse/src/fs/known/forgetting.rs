@@ -12,10 +12,10 @@ const INVAL_ENTRY: i32 = 3;
 const EXPIRE_ONLY: u32 = 1;
 
 /// What the kernel keeps.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Kept {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kept<'a> {
     /// An entry of a directory, or that there is none: the directory's inode, and the name.
-    Entry(u64, Box<[u8]>),
+    Entry(u64, &'a [u8]),
     /// The attributes of an inode.
     Attributes(u64),
 }
@@ -47,7 +47,7 @@ impl Kernel {
     }
 
     /// Tell the kernel to forget something. What it does not keep it has forgotten, and so has an ended mount.
-    pub(crate) fn forget(&self, what: &Kept) -> io::Result<()> {
+    pub(crate) fn forget(&self, what: Kept<'_>) -> io::Result<()> {
         let mut body = Vec::with_capacity(64);
         let code = match what {
             Kept::Attributes(ino) => {

@@ -11,12 +11,21 @@
 //!    is open, the number follows the entry to where it is kept (`tree::removed`), and pins the container there. A new
 //!    entry of the same name gets another number.
 
-use super::by_number::ByNumber;
+use super::by_number::{ByNumber, shrink};
 use crate::fs::text::keys::OwnedKey;
-use persist_core::store::{Obj, ObjectId};
+use node::{CLOSING, Node, REMOVED};
+use persist_core::store::Obj;
+use pins::{pin, set_pin, set_place, take_pin};
+use place::{Identity, IdentityOf};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+mod node;
+mod pins;
+mod place;
+
+pub(crate) use place::{Control, Place, Slot, Spot};
 
 /// The number of the root (of a view: `root_of`).
 pub(crate) const ROOT: u64 = 1;
@@ -46,68 +55,6 @@ pub(crate) fn placeholder(n: u64) -> u64 {
     hashed(("stand-in", n)) | CONTROL_BIT
 }
 
-/// An entry of a container.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Slot {
-    /// The entry of a dict or object under this key.
-    Key(OwnedKey),
-    /// The item of a list that was found under this name (see `list_names`).
-    Item(u64),
-}
-
-/// A container and one of its entries.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Spot {
-    /// The container.
-    pub(crate) parent: Obj,
-    /// The entry.
-    pub(crate) slot: Slot,
-}
-
-/// The files that the filesystem itself provides.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Control {
-    /// `/.persist`
-    Root,
-    /// `/.persist/stat`
-    Stat,
-    /// `/.persist/locks`
-    Locks,
-    /// `/.persist/snapshots`
-    Snapshots,
-}
-
-/// The meaning of an inode.
-#[derive(Clone, Debug)]
-pub(crate) enum Place {
-    /// A container.
-    Dir(Obj),
-    /// A scalar.
-    File(Spot),
-    /// A symlink: another reference to a container, or a link value.
-    Link(Spot),
-    /// The lock file of a container.
-    Lock(Obj),
-    /// A control file.
-    Control(Control),
-    /// An entry that was removed.
-    Deleted,
-}
-
-/// A place as a key of the table.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-enum Identity {
-    File(ObjectId, Slot),
-    Link(ObjectId, Slot),
-}
-
-/// The same of a place in hand. It has the hash of the owned one.
-#[derive(PartialEq, Eq, Hash)]
-enum IdentityOf<'a> {
-    File(ObjectId, &'a Slot),
-    Link(ObjectId, &'a Slot),
-}
-
 impl IdentityOf<'_> {
     /// The hash of most keys takes one pass over their bytes. Of what has the same hash, one gets the next number.
     fn number(&self) -> u64 {
@@ -132,24 +79,15 @@ impl IdentityOf<'_> {
     }
 }
 
-struct Node {
-    place: Place,
-    lookups: u64,
-    /// The object pinned for this node.
-    pinned: Option<Obj>,
-    /// Its entry is being removed: opens wait.
-    closing: bool,
-    /// A removed file that is still open.
-    removed: bool,
-    /// How often it has come to mean another place.
-    moves: u32,
-}
-
 /// The table.
 #[derive(Default)]
 pub(crate) struct Inodes {
     view: u64,
     nodes: ByNumber<u64, Node>,
+    /// The objects that are pinned for nodes, where they are not those of the nodes themselves.
+    pins: ByNumber<u64, Obj>,
+    /// How often nodes have come to mean another place.
+    moves: ByNumber<u64, u32>,
     secret: RandomState,
     /// The numbers of files and symlinks that are not the hash of their place: few.
     others: HashMap<Identity, u64>,
@@ -229,7 +167,7 @@ impl Inodes {
             let Some(node) = self.nodes.get(&number) else {
                 break;
             };
-            if self::identity(&node.place).is_some_and(|held| held == *identity) {
+            if node.is(identity) {
                 break;
             }
             let next = match tried < NEAR {
@@ -249,9 +187,7 @@ impl Inodes {
             return Some(*number);
         }
         let number = self.hash_of(identity);
-        let node = self.nodes.get(&number)?;
-        let is_same = self::identity(&node.place).is_some_and(|held| held == *identity);
-        is_same.then_some(number)
+        self.nodes.get(&number)?.is(identity).then_some(number)
     }
 
     fn hash_of(&self, identity: &IdentityOf<'_>) -> u64 {
@@ -271,29 +207,23 @@ impl Inodes {
     pub(crate) fn hold(&mut self, root: Obj, place: Place, pinned: Option<Obj>) -> (u64, Option<Obj>) {
         let number = self.number(root, &place);
         if let Some(node) = self.nodes.get_mut(&number) {
-            node.lookups += 1;
+            node.look_up();
             if let Place::File(_) | Place::Link(_) | Place::Dir(_) = place {
-                node.place = place;
+                set_place(&mut self.pins, number, node, place);
             }
-            let spare = if node.pinned.is_some() {
-                pinned
-            } else {
-                std::mem::replace(&mut node.pinned, pinned)
-            };
-            return (number, spare);
+            let Some(obj) = pinned else { return (number, None) };
+            if pin(&self.pins, number, node).is_some() {
+                return (number, Some(obj));
+            }
+            set_pin(&mut self.pins, number, node, obj);
+            return (number, None);
         }
         self.list(&place, number);
-        self.nodes.insert(
-            number,
-            Node {
-                place,
-                lookups: 1,
-                pinned,
-                closing: false,
-                removed: false,
-                moves: 0,
-            },
-        );
+        let mut node = Node::new(place);
+        if let Some(obj) = pinned {
+            set_pin(&mut self.pins, number, &mut node, obj);
+        }
+        self.nodes.insert(number, node);
         (number, None)
     }
 
@@ -306,7 +236,7 @@ impl Inodes {
     pub(crate) fn hold_again(&mut self, number: u64) -> bool {
         match self.nodes.get_mut(&number) {
             Some(node) => {
-                node.lookups += 1;
+                node.look_up();
                 true
             }
             None => false,
@@ -316,7 +246,7 @@ impl Inodes {
     /// The meaning of a number.
     pub(crate) fn place(&self, root: Obj, number: u64) -> Option<Place> {
         match self.nodes.get(&number) {
-            Some(node) => Some(node.place.clone()),
+            Some(node) => Some(node.place()),
             None if number == root_of(self.view) => Some(Place::Dir(root)),
             None => None,
         }
@@ -325,13 +255,18 @@ impl Inodes {
     /// Subtract lookups that the kernel forgets. Returns the pin to undo if those were the last.
     pub(crate) fn forget(&mut self, number: u64, lookups: u64) -> Option<Obj> {
         let node = self.nodes.get_mut(&number)?;
-        node.lookups = node.lookups.saturating_sub(lookups);
-        if node.lookups > 0 {
+        if !node.forget(lookups) {
             return None;
         }
-        let node = self.nodes.remove(&number)?;
-        self.unlist(&node.place, number);
-        node.pinned
+        let mut node = self.nodes.remove(&number)?;
+        shrink(&mut self.nodes);
+        if !self.others.is_empty() {
+            self.unlist(&node.place(), number);
+        }
+        if !self.moves.is_empty() {
+            self.moves.remove(&number);
+        }
+        take_pin(&mut self.pins, number, &mut node)
     }
 
     fn unlist(&mut self, place: &Place, number: u64) {
@@ -383,19 +318,22 @@ impl Inodes {
     /// Let opens of an inode wait, or no longer.
     pub(crate) fn set_closing(&mut self, number: u64, closing: bool) {
         if let Some(node) = self.nodes.get_mut(&number) {
-            node.closing = closing;
+            node.set(CLOSING, closing);
         }
     }
 
     /// How often an inode has come to mean another place.
     pub(crate) fn moves(&self, number: u64) -> u32 {
-        self.nodes.get(&number).map_or(0, |node| node.moves)
+        if self.moves.is_empty() {
+            return 0;
+        }
+        self.moves.get(&number).copied().unwrap_or_default()
     }
 
     /// False if an inode has moved since it had moved this often, or is about to.
     pub(crate) fn remains(&self, number: u64, moves: u32) -> bool {
         let node = self.nodes.get(&number);
-        node.is_none_or(|node| node.moves == moves && !node.closing)
+        node.is_none_or(|node| self.moves(number) == moves && !node.has(CLOSING))
     }
 
     /// Record that an open file was removed: its entry is `to` now, in a container that was pinned. The pin is returned
@@ -414,13 +352,15 @@ impl Inodes {
         let Some(node) = self.nodes.get_mut(&number) else {
             return Some(pinned);
         };
-        node.removed = true;
-        node.pinned.replace(pinned)
+        node.set(REMOVED, true);
+        let spare = take_pin(&mut self.pins, number, node);
+        set_pin(&mut self.pins, number, node, pinned);
+        spare
     }
 
     /// True for a removed file that is still open.
     pub(crate) fn is_removed(&self, number: u64) -> bool {
-        self.nodes.get(&number).is_some_and(|node| node.removed)
+        self.nodes.get(&number).is_some_and(|node| node.has(REMOVED))
     }
 
     /// Record that the entry of a number was deleted.
@@ -451,21 +391,29 @@ impl Inodes {
         let Some(node) = self.nodes.get_mut(&number) else {
             return;
         };
-        node.moves = node.moves.wrapping_add(1);
-        let from = std::mem::replace(&mut node.place, to.clone());
+        let moves = self.moves.entry(number).or_default();
+        *moves = moves.wrapping_add(1);
+        let from = node.place();
+        set_place(&mut self.pins, number, node, to.clone());
         self.unlist(&from, number);
         self.list(&to, number);
     }
 
     /// The pinned objects.
     pub(crate) fn pinned(&self) -> Vec<Obj> {
-        self.nodes.values().filter_map(|node| node.pinned).collect()
+        let all = self.nodes.iter();
+        all.filter_map(|(number, node)| pin(&self.pins, *number, node))
+            .collect()
     }
 
     /// Empty the table. Returns all pins for the caller to undo.
     pub(crate) fn drain(&mut self) -> Vec<Obj> {
+        let pinned = self.pinned();
         self.others.clear();
-        self.nodes.drain().filter_map(|(_, node)| node.pinned).collect()
+        self.pins.clear();
+        self.moves.clear();
+        self.nodes = ByNumber::default();
+        pinned
     }
 }
 

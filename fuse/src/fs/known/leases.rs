@@ -25,6 +25,7 @@ use super::forgetting::{Kept, Kernel};
 use crate::fs::context::lock;
 use persist_core::store::Store;
 use persist_core::store::door::{HeldLease, LEASE_BUCKETS, LeaseBucket, lease_clock};
+use records::Entries;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -32,6 +33,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 mod held;
+mod records;
 
 pub(crate) use held::Held;
 
@@ -46,8 +48,6 @@ const SWEEP: Duration = Duration::from_millis(500);
 const QUIET: (u64, u64) = (1_000_000, 1_000_000_000);
 /// The longest wait of a change for the replies under way that read what it has changed.
 const UNDER_WAY: Duration = Duration::from_millis(50);
-/// Records of a bucket before the expired ones are removed.
-const CROWDED: usize = 64;
 
 /// The buckets that cover a reply.
 #[derive(Clone, Copy, Default, Debug)]
@@ -74,7 +74,7 @@ struct State {
     /// Renames under way.
     moving: u32,
     /// The entries that the kernel keeps, and until when.
-    kept: Vec<(u64, Kept)>,
+    kept: Entries,
     /// The inodes whose attributes it keeps, and until when. They are many in the bucket of a list, and are forgotten
     /// at every change of it: each once.
     attributes: Vec<(u64, u64)>,
@@ -228,10 +228,10 @@ impl Leases {
         let mut kept = std::mem::take(&mut bucket.kept);
         let mut forgotten = bucket.attributes.is_empty();
         drop(bucket);
-        kept.retain(|(until, what)| *until > now && !self.forget(what));
+        kept.retain(|until, what| until > now && !self.forget(what));
         if !kept.is_empty() {
             forgotten = false;
-            lock(&self.bucket(lease.bucket).state).kept.append(&mut kept);
+            lock(&self.bucket(lease.bucket).state).kept.append(kept);
         }
         if forgotten {
             self.store.end_lease(lease);
@@ -241,7 +241,7 @@ impl Leases {
     fn expire(&self, lease: &HeldLease) {
         let mut bucket = lock(&self.bucket(lease.bucket).state);
         if bucket.under_way + bucket.moving == 0 && self.store.end_lease(lease) {
-            bucket.kept = Vec::new();
+            bucket.kept = Entries::default();
             bucket.attributes = Vec::new();
         }
     }
@@ -252,7 +252,7 @@ impl Leases {
         }
         let now = lease_clock();
         let kept = &mut state.attributes;
-        kept.retain(|(until, ino)| *until > now && !self.forget(&Kept::Attributes(*ino)));
+        kept.retain(|(until, ino)| *until > now && !self.forget(Kept::Attributes(*ino)));
     }
 
     /// Before the reply to a change of this mount: let the kernel forget the attributes that it touches. `calls` is the
@@ -291,7 +291,7 @@ impl Leases {
     }
 
     /// Tell the kernel to forget something. Returns whether it has.
-    fn forget(&self, what: &Kept) -> bool {
+    fn forget(&self, what: Kept<'_>) -> bool {
         self.forgotten.fetch_add(1, Ordering::Relaxed);
         let Some(Err(e)) = self.kernel.get().map(|kernel| kernel.forget(what)) else {
             return true;
@@ -304,19 +304,6 @@ impl Leases {
         }
         false
     }
-}
-
-/// Record until when the kernel keeps something. What is known already has one record, as long as they are few.
-fn record<T: PartialEq>(records: &mut Vec<(u64, T)>, now: u64, until: u64, what: T) {
-    if records.len() < CROWDED {
-        if let Some(known) = records.iter_mut().find(|(_, known)| *known == what) {
-            known.0 = known.0.max(until);
-            return;
-        }
-    } else if records.len().is_power_of_two() {
-        records.retain(|(until, _)| *until > now);
-    }
-    records.push((until, what));
 }
 
 /// Wait for the replies under way, which may bring what was before a change. Their requests do not wait.

@@ -14,15 +14,16 @@
 use crate::fs::context::lock;
 use crate::fs::error::{FsError, FsResult};
 use std::cell::RefCell;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The longest time for which a request runs again: an operation may wait for a lock of another owner.
 const LONGEST: Duration = Duration::from_secs(10);
 /// How long all removed files are kept.
 const KEPT: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_micros(200);
+/// How long a request waits for the end of an operation that may have finished its moves.
+const PAUSE: Duration = Duration::from_millis(20);
 
 thread_local! {
     /// The files that the request of this thread has looked up: inode, and number of moves. None: it does not check.
@@ -67,6 +68,10 @@ pub(crate) fn all_remain(remains: impl Fn(u64, u32) -> bool) -> bool {
 pub(crate) struct Moving {
     begun: AtomicU64,
     ended: AtomicU64,
+    /// Requests that wait for the end of an operation.
+    waiting: Mutex<u32>,
+    waits: AtomicBool,
+    end: Condvar,
     /// An open came too late.
     late: Mutex<Option<Instant>>,
     was_late: AtomicBool,
@@ -79,6 +84,11 @@ pub(crate) struct UnderWay<'a>(&'a Moving);
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.0.ended.fetch_add(1, Ordering::SeqCst);
+        // A request that begins to wait after this look sees the count.
+        if self.0.waits.load(Ordering::SeqCst) {
+            let _waiting = lock(&self.0.waiting);
+            self.0.end.notify_all();
+        }
     }
 }
 
@@ -121,8 +131,22 @@ impl Moving {
             if is_steady || !is_stale(&done) || first.elapsed() > LONGEST {
                 return done;
             }
-            std::thread::sleep(PAUSE);
+            if begun != ended {
+                self.await_end(ended);
+            }
         }
+    }
+
+    /// Wait until an operation has ended since this many had, for `PAUSE` at most.
+    fn await_end(&self, ended: u64) {
+        let mut waiting = lock(&self.waiting);
+        *waiting += 1;
+        self.waits.store(true, Ordering::SeqCst);
+        let is_under_way = |_: &mut u32| self.ended.load(Ordering::SeqCst) == ended;
+        let woken = self.end.wait_timeout_while(waiting, PAUSE, is_under_way);
+        let mut waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+        *waiting -= 1;
+        self.waits.store(*waiting > 0, Ordering::SeqCst);
     }
 }
 
@@ -189,5 +213,25 @@ mod tests {
         assert_eq!(runs, 4);
         let _under_way = moving.begin();
         assert!(moving.steady(|| Ok(())).is_ok());
+    }
+
+    #[test]
+    fn a_request_that_is_stale_waits_for_the_end_of_the_operation() {
+        let moving = Moving::default();
+        let (under_way, runs) = (moving.begin(), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            let request = scope.spawn(|| {
+                moving.steady(|| {
+                    runs.fetch_add(1, Ordering::SeqCst);
+                    errno::<()>(libc::ESTALE)
+                })
+            });
+            while !moving.waits.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            drop(under_way);
+            assert!(request.join().is_ok_and(|done| is_stale(&done)));
+        });
+        assert!(runs.into_inner() > 1 && !moving.waits.load(Ordering::SeqCst));
     }
 }

@@ -71,6 +71,8 @@ pub(crate) struct State {
     pub(crate) refused: bool,
     /// The processes that wrote what is not stored.
     pub(crate) writers: Writers,
+    /// The bytes of a character at the end that is not complete yet. All others are stored.
+    pub(crate) cut: Option<Cut>,
     /// O_APPEND: the length of `data` before the writes, and its fingerprint.
     pub(crate) base: Option<(usize, u64)>,
     /// This open created the file: its type is decided at the last write.
@@ -94,6 +96,21 @@ impl State {
             (Some(draft), _) => draft.len,
             (None, data) => data.as_ref().map_or(0, |data| data.len() as u64),
         }
+    }
+}
+
+/// The first bytes of a character at the end of a file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Cut {
+    /// Where they are; None: at the end of the file, wherever that is (O_APPEND).
+    pub(crate) at: Option<u64>,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Cut {
+    /// The offset after them.
+    pub(crate) fn end(&self) -> Option<u64> {
+        self.at.map(|at| at + self.bytes.len() as u64)
     }
 }
 

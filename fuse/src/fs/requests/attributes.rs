@@ -1,6 +1,6 @@
 //! Requests on attributes: `getattr`, `setattr`, `statfs`.
 
-use crate::fs::context::{Ctx, lock};
+use crate::fs::context::Ctx;
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{Place, Slot, Spot};
 use crate::fs::known::leases::Held;
@@ -13,6 +13,7 @@ use crate::fs::tree::metadata::records::nanoseconds;
 use crate::kernel::sys;
 use persist_core::store::door::LeaseBucket;
 use persist_core::store::{Value, Writer};
+use std::time::SystemTime;
 
 impl Fs {
     /// Figures for `statfs`: the number of 4 KiB blocks in total, and of free ones.
@@ -104,7 +105,6 @@ impl Fs {
         let print = match subject {
             Subject::Dir(obj) => {
                 if let Some(time) = changes.mtime {
-                    lock(&self.directories).forget(obj.id);
                     w.set_mtime(obj, nanoseconds(time.value()))?;
                 }
                 None
@@ -120,8 +120,19 @@ impl Fs {
             record.uid = changes.uid.or(record.uid);
             record.gid = changes.gid.or(record.gid);
             record.atime = changes.atime.map(|t| nanoseconds(t.value())).or(record.atime);
-            if let (Some(print), Some(time)) = (print, changes.mtime) {
-                record.mtime = Some((nanoseconds(time.value()), print));
+            match (subject, changes.mtime) {
+                (Subject::Entry(_), Some(time)) => {
+                    record.mtime = print
+                        .map(|print| (nanoseconds(time.value()), print))
+                        .or(record.mtime);
+                }
+                (Subject::Dir(_), Some(_)) => {
+                    // The time may be one that the container had in another state.
+                    let last = record.set.map_or(0, |last| last.saturating_add(1));
+                    record.set = Some(nanoseconds(SystemTime::now()).max(last));
+                    record.mtime = None;
+                }
+                (_, None) => {}
             }
             Ok(())
         })

@@ -2,21 +2,21 @@
 //! the locks follow (`tree::moved`).
 //!
 //! 1. A file takes its locks to its new name. There its owners exclude Python before it has the name.
-//! 2. Where another owner holds the new name, the rename waits, and fails as a change of the entry would.
+//! 2. Where another owner holds the new name, the rename waits, and fails as a change of the entry would. It waits in
+//!    the queue of the store.
+//! 3. A process that renames its own locked file waits as the owner of the lock: a deadlock that passes through it is
+//!    one. Another process waits as an owner of its own, without locks: the owner of the file's lock does not wait.
 
 use crate::fs::context::Ctx;
 use crate::fs::error::{FsError, FsResult};
 use crate::fs::known::inodes::Place;
-use crate::fs::known::locks::moves::Holder;
-use crate::fs::known::locks::request::Target;
+use crate::fs::known::locks::moves::{Awaited, Holder, Prepared};
+use crate::fs::known::locks::request::{Target, actor};
 use crate::fs::tree::filesystem::Fs;
 use crate::fs::tree::find::Named;
 use crate::kernel::processes;
-use persist_core::store::Obj;
-use std::time::{Duration, Instant};
-
-/// The pause between two tries.
-const PAUSE: Duration = Duration::from_millis(2);
+use persist_core::store::{Actor, Obj, Wait};
+use std::time::Instant;
 
 /// Holds of names that locked files are about to get.
 pub(crate) struct NamesHeld<'a> {
@@ -69,24 +69,54 @@ impl Fs {
     fn hold_name(&self, ctx: &Ctx, ino: u64, target: &Target, held: &mut NamesHeld<'_>) -> FsResult<()> {
         let begun = Instant::now();
         loop {
-            let holders = held.held.last_mut().map(|(_, holders)| holders);
-            let Some(holders) = holders else { return Ok(()) };
+            let Some((_, holders)) = held.held.last_mut() else {
+                return Ok(());
+            };
             let prepared = self.locks.change(&self.store, |table, _| {
                 table.prepare(&self.store, ino, target, holders)
             })?;
-            if prepared {
+            let Prepared::Waits(awaited) = prepared else {
                 return Ok(());
-            }
+            };
             if !ctx.may_wait {
                 return Err(FsError::Blocked);
             }
-            if processes::has_signal(ctx.tid) {
-                return Err(FsError::Errno(libc::EINTR));
-            }
-            if begun.elapsed() >= self.config.lockwait {
-                return Err(FsError::Errno(libc::EAGAIN));
-            }
-            std::thread::sleep(PAUSE);
+            let mut signal = || processes::has_signal(ctx.tid);
+            let mut wait = Wait {
+                timeout: Some(self.config.lockwait.saturating_sub(begun.elapsed())),
+                interrupted: Some(&mut signal),
+            };
+            self.await_name(ctx, target, awaited, holders, &mut wait)?;
         }
+    }
+
+    /// Wait until an owner may have the lock of a name.
+    fn await_name(
+        &self,
+        ctx: &Ctx,
+        target: &Target,
+        awaited: Awaited,
+        holders: &mut Vec<Holder>,
+        wait: &mut Wait<'_>,
+    ) -> FsResult<()> {
+        let Some(in_store) = target.in_store() else {
+            return Ok(());
+        };
+        let Awaited {
+            holder, user, mode, ..
+        } = awaited;
+        let is_own = processes::process_of(ctx.tid).is_some_and(|process| process.pid == user);
+        if is_own && !awaited.is_queued {
+            self.store
+                .set_lock(actor(holder, user), in_store, Some(mode), wait)?;
+            holders.push(holder);
+            self.locks
+                .change(&self.store, |table, _| table.holds(target, (holder, mode)));
+            return Ok(());
+        }
+        // The kernel's numbers of open files are scrambled addresses.
+        let turn = Actor::Flock(!u64::from(ctx.tid), ctx.tid);
+        self.store.set_lock(turn, in_store, Some(mode), wait)?;
+        Ok(self.store.unlock_all(turn)?)
     }
 }

@@ -232,6 +232,7 @@ impl Fs {
     fn set_type(&self, ctx: &Ctx, ino: u64, place: &Place, ty: &Ty) -> FsResult<()> {
         for handle in self.open_files.of_inode(ino) {
             let mut state = handle.state(ctx)?;
+            self.build_cut(ctx, &handle, &mut state)?;
             let empty = state.data.as_ref().is_none_or(|d| d.is_empty());
             if state.draft.is_some() {
                 self.commit(ctx, &handle, &mut state, None)?;

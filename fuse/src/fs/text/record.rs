@@ -3,13 +3,14 @@
 //! | OFFSET | SIZE | FIELD |
 //! | --- | --- | --- |
 //! | 0 | 1 | version: 1 |
-//! | 1 | 1 | which fields follow, in this order (`MODE`, `UID`, `GID`, `MTIME`, `ATIME`, `CTIME`) |
+//! | 1 | 1 | which fields follow, in this order (`MODE`, `UID`, `GID`, `MTIME`, `ATIME`, `CTIME`, `SET`) |
 //! | 2 | 2 | `MODE`: permission bits |
 //! | | 4 | `UID`: owner |
 //! | | 4 | `GID`: group |
 //! | | 16 | `MTIME`: time of change (nanoseconds since 1970), and the fingerprint of the content that it belongs to; of a directory, of the state of its container |
 //! | | 8 | `ATIME`: time of access |
 //! | | 8 | `CTIME`: time of the last change of this record |
+//! | | 8 | `SET`: of a directory whose time of change a tool has set: when, later each time |
 //! | | to the end | extended attributes: length of the name (2), of the value (4), name, value |
 //!
 //! A record of another version, or one that breaks the format, is an error (EIO): it is not read as "nothing was set".
@@ -24,6 +25,7 @@ const GID: u8 = 4;
 const MTIME: u8 = 8;
 const ATIME: u8 = 16;
 const CTIME: u8 = 32;
+const SET: u8 = 64;
 /// The longest value of an attribute, as in the kernel.
 pub(crate) const VALUE_MAX: usize = 64 << 10;
 /// The longest name of an attribute, as in the kernel.
@@ -46,6 +48,8 @@ pub(crate) struct Record {
     pub(crate) atime: Option<u64>,
     /// Time of the last change of this record, in nanoseconds since 1970.
     pub(crate) ctime: Option<u64>,
+    /// When a tool has last set the time of change of the directory, in nanoseconds since 1970; later each time.
+    pub(crate) set: Option<u64>,
     /// Extended attributes.
     pub(crate) attributes: BTreeMap<Vec<u8>, Vec<u8>>,
 }
@@ -90,7 +94,7 @@ impl Record {
             out.extend(time.to_le_bytes());
             out.extend(print.to_le_bytes());
         }
-        for (flag, time) in [(ATIME, self.atime), (CTIME, self.ctime)] {
+        for (flag, time) in [(ATIME, self.atime), (CTIME, self.ctime), (SET, self.set)] {
             if let Some(time) = time {
                 out[1] |= flag;
                 out.extend(time.to_le_bytes());
@@ -114,7 +118,7 @@ impl Record {
     fn parse(bytes: &[u8]) -> Option<Record> {
         let mut rest = bytes;
         let [version, fields] = *take::<2>(&mut rest)?;
-        if version != VERSION || fields & !(MODE | UID | GID | MTIME | ATIME | CTIME) != 0 {
+        if version != VERSION || fields & !(MODE | UID | GID | MTIME | ATIME | CTIME | SET) != 0 {
             return None;
         }
         let mut record = Record::default();
@@ -136,6 +140,9 @@ impl Record {
         }
         if fields & CTIME != 0 {
             record.ctime = Some(u64::from_le_bytes(*take(&mut rest)?));
+        }
+        if fields & SET != 0 {
+            record.set = Some(u64::from_le_bytes(*take(&mut rest)?));
         }
         while !rest.is_empty() {
             let name = usize::from(u16::from_le_bytes(*take(&mut rest)?));
@@ -176,9 +183,9 @@ mod tests {
         #[test]
         fn a_record_reads_as_it_was_written(
             mode: Option<u16>, uid: Option<u32>, gid: Option<u32>, mtime: Option<(u64, u64)>, atime: Option<u64>,
-            ctime: Option<u64>, attributes: BTreeMap<Vec<u8>, Vec<u8>>,
+            ctime: Option<u64>, set: Option<u64>, attributes: BTreeMap<Vec<u8>, Vec<u8>>,
         ) {
-            let record = Record { mode, uid, gid, mtime, atime, ctime, attributes };
+            let record = Record { mode, uid, gid, mtime, atime, ctime, set, attributes };
             let bytes = record.to_bytes();
             prop_assert_eq!(Record::from_bytes(&bytes).unwrap(), record.clone());
             // A record that was cut is an error, or one with fewer attributes.
@@ -192,7 +199,7 @@ mod tests {
         #[test]
         fn hostile_bytes_do_not_panic(bytes: Vec<u8>) {
             let _ = Record::from_bytes(&bytes);
-            let _ = Record::from_bytes(&[&[VERSION, 63], &bytes[..]].concat());
+            let _ = Record::from_bytes(&[&[VERSION, 127], &bytes[..]].concat());
         }
     }
 }

@@ -14,12 +14,12 @@ use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{Slot, Spot};
 use crate::fs::known::list_names::{ListNames, Renamed, Seen};
 use crate::fs::text::list_entries::key_beside;
-use crate::fs::tree::metadata::records::Subject;
+use crate::fs::tree::metadata::records::{Subject, nanoseconds};
 use persist_core::Error;
 use persist_core::store::door::{Cursor, Since};
 use persist_core::store::{Kind, Obj, Reader, Step, Writer};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::time::UNIX_EPOCH;
+use std::time::SystemTime;
 
 /// Items that join a list in one section.
 const JOIN: usize = 256;
@@ -219,12 +219,13 @@ impl Fs {
         Ok(Some(list))
     }
 
+    /// The time of a list, or with `touch` a later one.
     fn now(&self, w: &Writer<'_>, list: Obj, touch: bool) -> FsResult<u64> {
-        if !touch {
-            return Ok(w.mtime(list)?);
-        }
-        let now = std::time::SystemTime::now().duration_since(UNIX_EPOCH);
-        Ok(now.map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)))
+        let last = w.mtime(list)?;
+        Ok(match touch {
+            true => nanoseconds(SystemTime::now()).max(last.saturating_add(1)),
+            false => last,
+        })
     }
 
     /// The dict of the entries that wait beside a list, made if it is missing.

@@ -1,6 +1,7 @@
 //! Tests of the inode table.
 
 use super::*;
+use persist_core::store::ObjectId;
 use persist_core::store::door::Addr;
 use proptest::prelude::*;
 use std::collections::HashSet;

@@ -1,6 +1,7 @@
 //! The leases of one request: taking them in its sections, and recording after its reply what the kernel keeps.
 
-use super::{Leases, MARGIN, QUIET, State, TICKS, record};
+use super::records::record_attributes;
+use super::{Leases, MARGIN, QUIET, State, TICKS};
 use crate::fs::context::lock;
 use crate::fs::known::forgetting::Kept;
 use persist_core::store::Reader;
@@ -22,7 +23,8 @@ pub(crate) struct Held {
     leases: Option<Arc<Leases>>,
     /// The buckets in which the request is counted, sorted, and the stamps of their leases.
     taken: Vec<(u16, LeaseBucket, Stamp)>,
-    moving: Vec<(LeaseBucket, Kept)>,
+    /// Entries that get a name: the directory's inode, and the name.
+    moving: Vec<(LeaseBucket, u64, Box<[u8]>)>,
 }
 
 impl Held {
@@ -90,10 +92,10 @@ impl Held {
     /// the kernel has forgotten it.
     pub(crate) fn moving(&mut self, bucket: LeaseBucket, parent: u64, name: &[u8]) {
         let Some(leases) = &self.leases else { return };
-        let kept = Kept::Entry(parent, name.into());
-        if !self.moving.iter().any(|(_, known)| *known == kept) {
+        let is_known = |(_, of, known): &(_, u64, Box<[u8]>)| *of == parent && **known == *name;
+        if !self.moving.iter().any(is_known) {
             lock(&leases.bucket(bucket).state).moving += 1;
-            self.moving.push((bucket, kept));
+            self.moving.push((bucket, parent, name.into()));
         }
         leases.store.hold_back(bucket);
     }
@@ -121,7 +123,10 @@ impl Held {
     }
 
     /// The reply is written: record what the kernel keeps, with the times to live that it was given.
-    pub(crate) fn replied(self, all: impl IntoIterator<Item = (Option<LeaseBucket>, Duration, Kept)>) {
+    pub(crate) fn replied<'a>(
+        self,
+        all: impl IntoIterator<Item = (Option<LeaseBucket>, Duration, Kept<'a>)>,
+    ) {
         let Some(leases) = self.leases.clone() else { return };
         let now = lease_clock();
         for (bucket, ttl, what) in all {
@@ -135,8 +140,8 @@ impl Held {
                 continue;
             }
             match what {
-                Kept::Attributes(ino) => record(&mut state.attributes, now, end, ino),
-                entry @ Kept::Entry(..) => record(&mut state.kept, now, end, entry),
+                Kept::Attributes(ino) => record_attributes(&mut state.attributes, now, end, ino),
+                Kept::Entry(parent, name) => state.kept.record(now, end, parent, name),
             }
         }
     }
@@ -147,23 +152,26 @@ impl Held {
         leases: &Arc<Leases>,
         bucket: LeaseBucket,
         mut state: MutexGuard<'_, State>,
-        (end, what): (u64, Kept),
+        (end, what): (u64, Kept<'_>),
     ) {
-        if let Kept::Attributes(ino) = what {
-            if !leases.forget(&what) {
-                state.attributes.push((end, ino));
-                leases.store.hold_back(bucket);
-                leases.store.call_for_leases();
+        let (parent, name) = match what {
+            Kept::Entry(parent, name) => (parent, name),
+            Kept::Attributes(ino) => {
+                if !leases.forget(what) {
+                    state.attributes.push((end, ino));
+                    leases.store.hold_back(bucket);
+                    leases.store.call_for_leases();
+                }
+                return;
             }
-            return;
-        }
+        };
         leases.store.hold_back(bucket);
         state.moving += 1;
         drop(state);
         drop(Held {
             leases: Some(leases.clone()),
             taken: Vec::new(),
-            moving: vec![(bucket, what)],
+            moving: vec![(bucket, parent, name.into())],
         });
     }
 }
@@ -173,10 +181,10 @@ impl Drop for Held {
         let Some(leases) = &self.leases else { return };
         let mut call = !self.moving.is_empty();
         let until = lease_clock() + 2 * QUIET.1;
-        for (bucket, kept) in self.moving.drain(..) {
+        for (bucket, parent, name) in self.moving.drain(..) {
             let mut state = lock(&leases.bucket(bucket).state);
             state.moving -= 1;
-            state.kept.push((until, kept));
+            state.kept.push(until, parent, &name);
         }
         for (_, bucket, _) in &self.taken {
             let mut state = lock(&leases.bucket(*bucket).state);

@@ -26,7 +26,7 @@ fn leases_of_a_failing_kernel(dir: &tempfile::TempDir) -> Result<(Store, Arc<Lea
 #[test]
 fn a_lease_stays_until_what_the_kernel_does_not_forget_has_expired() -> Tested {
     let dir = tempfile::tempdir()?;
-    for kept in [Kept::Attributes(7), Kept::Entry(1, (*b"x").into())] {
+    for kept in [Kept::Attributes(7), Kept::Entry(1, b"x")] {
         let (store, leases) = leases_of_a_failing_kernel(&dir)?;
         let bucket = store.lease_bucket(store.root(), Some(&Key::Str(b"x")));
         let mut held = Held::new(&leases);
@@ -35,7 +35,7 @@ fn a_lease_stays_until_what_the_kernel_does_not_forget_has_expired() -> Tested {
         let begun = Instant::now();
         let ttl = held.ttl(covered);
         assert!(!ttl.is_zero());
-        held.replied([(covered, ttl, kept.clone())]);
+        held.replied([(covered, ttl, kept)]);
         store.hold_back(bucket);
         let wanted = || store.held_leases().into_iter().find(|lease| lease.wanted);
         while let Some(lease) = wanted() {

@@ -13,6 +13,25 @@ use persist_core::{Error, Result};
 
 const CALLS: [Call; 2] = [Call::Flock, Call::Fcntl];
 
+/// The result of preparing a target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Prepared {
+    Done,
+    /// Another owner has the target locked, or requested it earlier.
+    Waits(Awaited),
+}
+
+/// A lock that an owner needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Awaited {
+    pub(crate) holder: Holder,
+    /// The owner's process.
+    pub(crate) user: u32,
+    pub(crate) mode: LockMode,
+    /// The owner has a request for the target in the queue of the store.
+    pub(crate) is_queued: bool,
+}
+
 /// An owner, and how it locks.
 pub(crate) type Holder = (Call, u64);
 
@@ -24,19 +43,19 @@ impl Table {
     }
 
     /// Hold another target in the store for the owners of an inode's locks, in addition to what they hold. Returns
-    /// these owners; false if the store would have to wait.
+    /// these owners.
     pub(crate) fn prepare(
         &mut self,
         store: &Store,
         ino: u64,
         to: &Target,
         done: &mut Vec<Holder>,
-    ) -> Result<bool> {
+    ) -> Result<Prepared> {
         let (Some(file), Some(in_store)) = (
             self.target_of(ino).and_then(|from| self.file(from)),
             to.in_store(),
         ) else {
-            return Ok(true);
+            return Ok(Prepared::Done);
         };
         let mut owners: Vec<(Holder, u32, LockMode)> = Vec::new();
         for call in CALLS {
@@ -58,12 +77,25 @@ impl Table {
                         .insert(holder, mode);
                     done.push(holder);
                 }
-                Err(e) if would_wait(&e) => return Ok(false),
+                Err(e) if would_wait(&e) => {
+                    return Ok(Prepared::Waits(Awaited {
+                        holder,
+                        user,
+                        mode,
+                        is_queued: self.is_queued(to, holder),
+                    }));
+                }
                 Err(Error::Gone(_)) => {}
                 Err(e) => return Err(e),
             }
         }
-        Ok(true)
+        Ok(Prepared::Done)
+    }
+
+    /// Record that an owner holds a target in the store.
+    pub(crate) fn holds(&mut self, to: &Target, (holder, mode): (Holder, LockMode)) {
+        let file = self.files.entry(to.clone()).or_default();
+        file.holds.insert(holder, mode);
     }
 
     /// Move the locks of an inode to another target, and the requests that wait for them.

@@ -406,7 +406,7 @@ impl Table {
     }
 
     /// Return whether a request of this owner stands in the queue of the store.
-    fn is_queued(&self, target: &Target, holder: (Call, u64)) -> bool {
+    pub(super) fn is_queued(&self, target: &Target, holder: (Call, u64)) -> bool {
         self.waiters
             .iter()
             .any(|w| matches!(w.state, State::Store(..)) && w.target == *target && w.ask.holder() == holder)

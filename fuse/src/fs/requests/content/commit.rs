@@ -36,6 +36,7 @@ impl Fs {
                 _ => {}
             }
             let mut state = handle.state(ctx)?;
+            self.build_cut(ctx, &handle, &mut state)?;
             if let (Place::File(spot), false, false) = (place, state.aside, state.dirty)
                 && self.resize_in_place(ctx, spot, size as u64)? == InPlace::Done
             {
@@ -113,6 +114,7 @@ impl Fs {
         if !state.dirty || state.refused || !handle.write {
             return Ok(());
         }
+        self.build_cut(ctx, handle, state)?;
         let place = self.place(handle.ino)?;
         let stored = match &place {
             Place::File(spot) => self.commit_entry(ctx, handle, state, spot, force)?,

@@ -1,7 +1,8 @@
 //! Writing in place: a write to a str or bytes is stored when it is made, and seen through both doors.
 //!
 //! 1. A file is changed in place unless its content is built aside: after O_TRUNC, in a new file, and while the text
-//!    that was written is not a value yet (a number that is being written, a character cut by the end of a buffer).
+//!    that was written is not a value yet (a number that is being written, a character cut within the file; one that
+//!    is cut at its end: `cut`).
 //!    What is built aside is stored at close, fsync or the end of the mount (`commit`).
 //! 2. Each write is one operation of the store. It meets locks and transactions as a change of Python's does.
 //! 3. The newline that ends the file of a str is not part of the value: the file's last byte decides whether the value

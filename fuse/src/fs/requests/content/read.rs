@@ -20,6 +20,7 @@ impl Fs {
         if matches!(self.place(handle.ino)?, Place::Deleted) {
             return errno(libc::ESTALE);
         }
+        self.build_cut(ctx, &handle, &mut state)?;
         let continues = offset == state.read_end && !state.at_end;
         let changed = continues && handle.take_change();
         let goes_on = continues && !changed;

@@ -42,16 +42,14 @@ impl Fs {
         }
         let append = handle.append && !mapped;
         let mut state = handle.state(ctx)?;
-        if let (Place::File(spot), false, false) = (&place, state.aside, state.dirty) {
+        if let (Place::File(spot), false) = (&place, state.aside || (state.dirty && state.cut.is_none())) {
             let at = if append { At::End } else { At::Offset(offset) };
-            if bytes.is_empty() || self.write_in_place(ctx, spot, at, bytes)? == InPlace::Done {
-                state.data = None;
-                state.large = None;
-                state.loaded_at = None;
-                self.open_files.note_change(handle.ino);
+            let file = (&*handle, &mut *state);
+            if self.write_with_cut(ctx, file, (spot, owner), at, bytes)? == InPlace::Done {
                 return Ok(written);
             }
         }
+        self.build_cut(ctx, &handle, &mut state)?;
         // This is the first write since the file was opened, truncated or stored.
         if let (Place::File(spot), false) = (&place, state.in_turn) {
             if let Err(e) = self.wait_for_turn(ctx, spot) {

@@ -198,7 +198,7 @@ impl Fs {
         let record = self.record(r, Subject::Dir(obj))?;
         let time = time_of(self.dir_time(r, obj, &record)?);
         let attr = Attr {
-            links: self.links_of(r, obj)?,
+            links: self.links_of(r, obj, &record)?,
             ..self.plain(NodeKind::Dir, r.len(obj)?, time)
         };
         Ok(apply(attr, &record, false))

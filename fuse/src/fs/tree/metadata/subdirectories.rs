@@ -11,8 +11,9 @@
 use crate::fs::context::lock;
 use crate::fs::error::FsResult;
 use crate::fs::known::directories::Stamp;
+use crate::fs::text::record::Record;
 use crate::fs::tree::filesystem::Fs;
-use crate::fs::tree::metadata::records::nanoseconds;
+use crate::fs::tree::metadata::records::{Subject, nanoseconds};
 use persist_core::store::{Kind, LargeKind, Obj, Reader, Step, Value};
 use std::time::SystemTime;
 
@@ -31,6 +32,9 @@ pub(crate) struct Count {
 impl Fs {
     /// Return the number of subdirectories before a change, if it is known.
     pub(crate) fn count_before(&self, r: &Reader<'_>, container: Obj) -> FsResult<Option<u32>> {
+        if !lock(&self.directories).has_subdirectories(container.id) {
+            return Ok(None);
+        }
         let stamp = self.stamp(r, container)?;
         Ok(lock(&self.directories).subdirectories(container.id, stamp))
     }
@@ -67,20 +71,27 @@ impl Fs {
         }
     }
 
-    /// The state of a container, as far as its time and the number of its entries tell.
-    pub(crate) fn stamp(&self, r: &Reader<'_>, container: Obj) -> FsResult<Stamp> {
+    /// The state of a container.
+    fn stamp(&self, r: &Reader<'_>, container: Obj) -> FsResult<Stamp> {
+        let record = self.record(r, Subject::Dir(container))?;
+        self.stamp_with(r, container, &record)
+    }
+
+    /// The same, with the record of its directory.
+    pub(crate) fn stamp_with(&self, r: &Reader<'_>, container: Obj, record: &Record) -> FsResult<Stamp> {
         Ok(Stamp {
             time: r.mtime(container)?,
             len: r.len(container)?,
+            set: record.set.unwrap_or(0),
         })
     }
 
-    /// The number of links of a directory.
-    pub(crate) fn links_of(&self, r: &Reader<'_>, container: Obj) -> FsResult<u32> {
+    /// The number of links of a directory, whose record is given.
+    pub(crate) fn links_of(&self, r: &Reader<'_>, container: Obj, record: &Record) -> FsResult<u32> {
         if container != self.root && r.refs(container)? == 0 {
             return Ok(0);
         }
-        let stamp = self.stamp(r, container)?;
+        let stamp = self.stamp_with(r, container, record)?;
         let waiting = match r.kind(container)? {
             Kind::List => r.waiting(container)?,
             Kind::Dict | Kind::Object => None,

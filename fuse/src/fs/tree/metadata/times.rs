@@ -11,7 +11,8 @@
 //! The time of a directory is that of the last change of its entries. A command that changes the content of a file
 //! moves the time of the container, but not that of the directory. The mount keeps that time (`known::directories`). At
 //! its end it writes it into the directory's record, with a fingerprint of the state of the container for which it
-//! holds. To Python the value of an entry is a part of its container: what Python stores moves the directory's time.
+//! holds. What a tool sets is the time of both. To Python the value of an entry is a part of its container: what Python
+//! stores moves the directory's time.
 //!
 //! The table of a container (`MetadataOf::Times`):
 //!
@@ -56,7 +57,7 @@ fn later_than(before: Option<Seen>, container: u64) -> u64 {
 impl Fs {
     /// The time of change of a directory, whose record is given.
     pub(crate) fn dir_time(&self, r: &Reader<'_>, container: Obj, record: &Record) -> FsResult<u64> {
-        let stamp = self.stamp(r, container)?;
+        let stamp = self.stamp_with(r, container, record)?;
         let kept = lock(&self.directories).time(container.id, stamp);
         if let Some(time) = kept {
             return Ok(time);
@@ -78,7 +79,7 @@ impl Fs {
         let time = self.dir_time(w, container, &record)?;
         let result = f(w);
         // The time of a container moves also if the change is taken back.
-        if let Ok(stamp) = self.stamp(w, container)
+        if let Ok(stamp) = self.stamp_with(w, container, &record)
             && stamp.time != time
         {
             lock(&self.directories).keep_time(container, stamp, time);
@@ -192,7 +193,7 @@ impl Fs {
         let subject = Subject::Dir(container);
         let mut record = self.record(w, subject)?;
         let mtime = Some((time, print_of(stamp)));
-        if self.stamp(w, container)? != stamp || record.mtime == mtime {
+        if self.stamp_with(w, container, &record)? != stamp || record.mtime == mtime {
             return Ok(());
         }
         record.mtime = mtime;
@@ -236,7 +237,10 @@ impl Fs {
 
 /// The fingerprint that a record has of the state of a container.
 fn print_of(stamp: Stamp) -> u64 {
-    fingerprint(&[stamp.time.to_le_bytes(), stamp.len.to_le_bytes()].concat())
+    let Stamp { time, len, set } = stamp;
+    // Without `set`, the fingerprint is that of records from before it.
+    let words = [time, len, set].map(u64::to_le_bytes);
+    fingerprint(words[..2 + usize::from(set != 0)].as_flattened())
 }
 
 /// The numbers of the entries that a container has.
