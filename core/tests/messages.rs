@@ -4,7 +4,9 @@ use persist_core::Error;
 use persist_core::store::{Actor, In, Key, LockMode, LockTarget, Options, Store, Wait};
 use std::io;
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::Duration;
+use std::{fs, thread};
 
 const X: Key<'_> = Key::Str(b"x");
 
@@ -155,5 +157,68 @@ fn a_timeout_says_for_how_long_for_what_and_because_of_what() {
     assert!(failed.starts_with("timed out after 0."), "{failed}");
     assert!(failed.contains(" s waiting for root['x']: "), "{failed}");
     assert!(failed.contains(&holder), "{failed}");
+    store.close().unwrap();
+}
+
+/// The holder of a lock or of an open transaction is named with its thread, as the kernel knows it.
+#[test]
+fn the_thread_of_a_holder_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.store");
+    let store = Store::open(&path, &Options::default()).unwrap();
+    let target = LockTarget {
+        obj: store.root(),
+        key: Some(X),
+    };
+    let me = std::process::id();
+    let (held, is_held) = mpsc::channel();
+    let (end, ends) = mpsc::channel::<()>();
+    let wait = || Wait::at_most(Duration::from_millis(30));
+    let lock = |wait: &mut Wait<'_>| store.lock(Actor::Thread, target, LockMode::Exclusive, wait);
+    let set = |wait: &mut Wait<'_>| {
+        store.write(Actor::Thread, wait, |w| {
+            w.set(store.root(), &Key::Str(b"y"), &In::Int(1))
+        })
+    };
+    thread::scope(|scope| {
+        let (store, lock) = (&store, &lock);
+        let keep = move || {
+            let id = fs::read_link("/proc/thread-self").unwrap();
+            let id = id.file_name().unwrap().to_str().unwrap().to_owned();
+            lock(&mut Wait::default()).unwrap();
+            held.send(id.clone()).unwrap();
+            ends.recv().unwrap();
+            let block = store.begin(&mut Wait::default()).unwrap();
+            held.send(id).unwrap();
+            ends.recv().unwrap();
+            store.end(block, false).unwrap();
+        };
+        thread::Builder::new()
+            .name("keeper".into())
+            .spawn_scoped(scope, keep)
+            .unwrap();
+        let id = is_held.recv().unwrap();
+        let late = lock(&mut wait()).unwrap_err().to_string();
+        let by = format!("locked exclusively by a thread of process {me} (");
+        assert!(late.contains(&by), "{late}");
+        assert!(late.ends_with(&format!("), thread {id} \"keeper\"")), "{late}");
+        let owners: Vec<_> = store
+            .locks()
+            .unwrap()
+            .into_iter()
+            .map(|lock| lock.owner)
+            .collect();
+        assert!(
+            owners[0].ends_with(&format!("thread {id} \"keeper\"")),
+            "{owners:?}"
+        );
+        end.send(()).unwrap();
+        is_held.recv().unwrap();
+        let late = set(&mut wait()).unwrap_err().to_string();
+        let by = format!("held by process {me} (");
+        assert!(late.contains(&by), "{late}");
+        assert!(late.ends_with(&format!("), thread {id} \"keeper\"")), "{late}");
+        end.send(()).unwrap();
+    });
     store.close().unwrap();
 }

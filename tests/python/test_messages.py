@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import threading
 from pathlib import Path
 from typing import Any, Callable
 
@@ -79,6 +80,31 @@ def test_damage_names_the_store_and_the_remedy(path: Path) -> None:
     assert str(e.value).startswith(f"{path}: the store is damaged: ") and "`persist check`" in str(e.value)
 
 
+def test_the_holding_thread_is_named(store: persist.Store) -> None:
+    store.root["x"] = 0
+    held, end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with store.root.lock(key="x"):
+            held.set()
+            end.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        held.wait()
+        with pytest.raises(persist.LockTimeout) as late:
+            store.root.lock(key="x", timeout=0.05)
+    finally:
+        end.set()
+        thread.join()
+    # The kernel's name of the thread follows if it is not that of the process.
+    name = rf"a thread of process {os.getpid()} \([^)]+\), thread {thread.native_id}( \".+\")?"
+    holder = late.value.holder
+    assert holder is not None and re.fullmatch(name, holder), holder
+    assert str(late.value).endswith(holder)
+
+
 def test_a_conflict_names_the_path_and_the_holder(path: Path, store: persist.Store, script: Any) -> None:
     store.root["x"] = 0
     holder = script.start(
@@ -92,10 +118,10 @@ def test_a_conflict_names_the_path_and_the_holder(path: Path, store: persist.Sto
         path,
     )
     assert holder.stdout.readline() == "held\n"
-    held = rf"locked exclusively by a thread of process {holder.pid} \([\w.]+\)"
+    held = rf"locked exclusively by a thread of process {holder.pid} \([\w.]+\), its main thread"
     with pytest.raises(persist.LockTimeout) as late:
         store.root.lock(key="x", timeout=0.1)
-    assert re.fullmatch(rf"timed out after 0\.\d s waiting for root\['x'\]: {held}.*", str(late.value)), late.value
+    assert re.fullmatch(rf"timed out after 0\.\d s waiting for root\['x'\]: {held}", str(late.value)), late.value
     with pytest.raises(persist.Conflict) as conflict, store.transaction():
         store.root["x"] = 1
     assert "a lock on root['x'] held by" in str(conflict.value) and "run it again" in str(conflict.value)

@@ -90,7 +90,7 @@ def test_messages_name_path_mode_pid_and_command(doors: tuple[persist.Store, Pat
         store.root.lockShared(timeout=0.1)
     # The same names in the list of the mount and of the command.
     with store.root.lock(key="y"):
-        mine = rf"root\['y'\] .*\bX +held .*a thread of process {os.getpid()} \([^)]+\)"
+        mine = rf"root\['y'\] .*\bX +held .*a thread of process {os.getpid()} \([^)]+\), its main thread"
         theirs = rf"root\['x'\] .*\bX +held .*the mount {re.escape(holder)}"
         for listed in (sh("persist locks $1", store.path), sh("cat $1/.persist/locks", mnt)):
             assert re.search(mine, listed) and re.search(theirs, listed), listed

@@ -297,6 +297,51 @@ def test_a_call_of_a_higher_wing_is_found(code: str) -> None:
     assert calls_of_higher_wings([*page_files(), ("section/more.rs", code)]) != []
 
 
+# The parts of an open store (`pager::parts`) that only some wings use, with these wings.
+PARTS = {
+    "frozen": {"checkpoint", "session"},
+    "has_pin": {"section"},
+    "helper": {"section", "helper", "session"},
+    "hold_pins": {"session"},
+    "holder_of_leases": {"section"},
+    "kept_index": {"section"},
+    "lookups_of": {"section"},
+    "membership": {"recovery", "session"},
+    "openness": {"session"},
+    "redo": {"redo", "durable"},
+    "transactions": {"pages", "section", "recovery", "session"},
+}
+
+
+def fields_of_pager(code: str) -> list[str]:
+    """Return the fields of `Pager` that other modules can use."""
+    found = re.search(r"(?ms)^pub struct Pager \{\n(.*?)^\}", code)
+    assert found is not None and found[1].count(":") > 15
+    return re.findall(r"(?m)^    pub(?:\([^)]*\))? (\w+):", found[1])
+
+
+def uses_of_parts(files: list[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return which wing uses which part of an open store."""
+    return {
+        (part, name.split("/")[0])
+        for name, code in files
+        for part in re.findall(r"\b(?:pager|self|still)(?:\(\))?\s*\.\s*(\w+)\(", code)
+        if part in PARTS and not name.startswith("pager/")
+    }
+
+
+def test_the_pager_only_composes_parts() -> None:
+    """No field of `Pager` is visible outside its wing, and a wing uses only the parts that are its own matter."""
+    code = dict(page_files())["pager/mod.rs"]
+    assert fields_of_pager(code) == []
+    assert fields_of_pager(code.replace("    redo: Redo,", "    pub(in crate::page) redo: Redo,")) == ["redo"]
+    allowed = {(part, wing) for part, wings in PARTS.items() for wing in wings}
+    files = [(name, code) for name, code in page_files() if "tests" not in name]
+    assert uses_of_parts(files) == allowed
+    wrong = ("redo/more.rs", "fn f(section: &ReadSection) { section.pager().transactions().end() }")
+    assert uses_of_parts([*files, wrong]) == allowed | {("transactions", "redo")}
+
+
 @pytest.mark.parametrize("floor", FLOORS)
 def test_folders_of_the_doors_import_downward_only(floor: str) -> None:
     order = FLOORS[floor]

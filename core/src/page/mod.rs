@@ -21,9 +21,11 @@
 //! | `helper` | the thread that makes checkpoints and frees memory |
 //! | `session` | opening, closing, forks, read-only openings |
 //!
-//! The wings after `pager` add methods to `Pager`; a wing calls only methods of wings above it in this table. What a
+//! The wings after `pager` add methods to `Pager`; a wing calls only methods of wings above it in this table. The
+//! fields of `Pager` are private to its wing: `pager::parts` has what other wings use of them. What a
 //! lower wing has done by a higher one is handed in when a store is opened (`pager::Above`): a section that finds a
 //! dead writer has it recovered.
+//! The fields of `Pager` are private to its wing, and `pager::parts` has what other wings use of them.
 //!
 //! Invariants (referred to by number throughout):
 //! - I1 No page reachable from either meta page or from a snapshot is written. (`pages::cow`, `checkpoint`)

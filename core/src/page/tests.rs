@@ -369,9 +369,9 @@ fn a_reader_that_entered_after_the_close_and_died_blocks_no_process() {
         change(&p, |s| s.set_u64(page.addr(), 7)).unwrap();
         assert_eq!(p.latch().word.load(std::sync::atomic::Ordering::SeqCst), 0);
     }
-    let free_slot = p.shm.thread_slots();
-    p.shm.note_thread_slot(free_slot);
-    assert!(p.shm.try_enter(free_slot).is_some());
+    let free_slot = p.shm().thread_slots();
+    p.shm().note_thread_slot(free_slot);
+    assert!(p.shm().try_enter(free_slot).is_some());
     change(&p, |s| s.set_u64(page.addr(), 8)).unwrap();
     // The next thread gets the slot without old state.
     std::thread::scope(|s| {
@@ -395,7 +395,7 @@ fn a_thread_that_came_too_late_releases_only_its_own_slot() {
     p.latch().release_late(slot);
     assert!(!p.latch().is_held_by(slot));
     assert_eq!(p.latch().word.load(std::sync::atomic::Ordering::SeqCst), other);
-    p.shm.free_latch();
+    p.shm().free_latch();
 }
 
 /// A wait for the latch that ends early leaves the latch with its owner, another thread or this one.

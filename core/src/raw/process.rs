@@ -381,6 +381,38 @@ pub(crate) fn describe(named: u64) -> String {
     }
 }
 
+/// Describe a thread of a process, for messages: its id, and its name where that differs from the process's. `named`:
+/// the identifier of the process.
+pub(crate) fn describe_thread(named: u64, thread: u32) -> String {
+    let process = describe(named);
+    let Some(pid) = pid_here(named) else {
+        return process;
+    };
+    if thread == pid {
+        return format!("{process}, its main thread");
+    }
+    // The id may be out of date: then the process has no such thread.
+    match thread_name(pid, thread) {
+        Some(name) if command(pid).is_some_and(|command| command != name) => {
+            format!("{process}, thread {thread} \"{name}\"")
+        }
+        Some(_) => format!("{process}, thread {thread}"),
+        None => process,
+    }
+}
+
+/// Return the name of a thread of a process of this namespace, escaped for messages; None if there is no such thread.
+fn thread_name(pid: u32, thread: u32) -> Option<String> {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/comm")).ok()?;
+    Some(name.trim_end().escape_debug().to_string())
+}
+
+/// Return the kernel's id of the calling thread.
+pub(crate) fn thread_id() -> u32 {
+    // SAFETY: the call has no preconditions and cannot fail.
+    unsafe { libc::gettid() as u32 }
+}
+
 /// Return the command name of a process of this namespace, escaped for messages; None if it has ended.
 pub(crate) fn command(pid: u32) -> Option<String> {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;

@@ -38,6 +38,7 @@ pub use crate::error::{Error, Result};
 pub use crate::ids::{Actor, Obj, ObjectId};
 pub use crate::lock::LockMode;
 pub use crate::object::header::Kind;
+#[doc(hidden)]
 pub use crate::object::ops::Class;
 pub use crate::object::value::{Entry, In, Key, Large, LargeKind, Step, Typed, Value};
 pub use crate::page::sync::wait::Wait;

@@ -29,6 +29,7 @@ impl Reader<'_> {
     }
 
     /// Return the name of a class obtained in this section.
+    #[doc(hidden)]
     pub fn class_name(&self, class: Class) -> Result<String> {
         ops::class_name(self, class)
     }
@@ -91,6 +92,7 @@ impl Reader<'_> {
 
     /// Return true if the entry of `parent` at `step` is `obj`'s home (otherwise the mount shows a symlink).
     /// If several entries of one parent refer to it, exactly one of them is the home.
+    #[doc(hidden)]
     pub fn is_home(&self, obj: Obj, parent: Obj, step: &Step) -> Result<bool> {
         ops::is_home(self, obj, parent, step)
     }
@@ -117,6 +119,7 @@ impl Reader<'_> {
     }
 
     /// Return the value of a word obtained in this section.
+    #[doc(hidden)]
     pub fn value(&self, word: Word) -> Result<Value> {
         scalar::decode(self, word)
     }

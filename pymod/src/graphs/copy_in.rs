@@ -71,13 +71,13 @@ impl<'a> Arg<'a> {
             return Ok(Some(Arg::Graph));
         }
         if let Some(place) = places::of(value) {
-            return Ok(Some(place.live(value.py())?.map_or(Arg::Graph, here)));
+            return Ok(Some(place.links.live(value.py())?.map_or(Arg::Graph, here)));
         }
         if let Ok(wrapped) = value.cast::<Wrapped>() {
             return Ok(Some(here(wrapped.get().proxy()?)));
         }
         if let Ok(o) = value.cast::<Object>() {
-            return Ok(Some(o.get().live_proxy(value.py())?.map_or(Arg::Graph, here)));
+            return Ok(Some(o.get().links.live(value.py())?.map_or(Arg::Graph, here)));
         }
         // Not their subclasses, which would come back as plain dicts and lists.
         if value.is_exact_instance_of::<PyDict>() || value.is_exact_instance_of::<PyList>() {
@@ -116,7 +116,7 @@ struct Node<'py> {
     source: Bound<'py, PyAny>,
     /// It becomes the proxy of the stored container.
     adopt: bool,
-    busy: (Option<BeingStored<'py>>, Option<places::BeingStored<'py>>),
+    busy: Option<BeingStored<'py>>,
     entries: Vec<(Option<Bound<'py, PyAny>>, Slot<'py>)>,
 }
 
@@ -213,7 +213,7 @@ impl<'py> Gather<'py> {
             class: None,
             source,
             adopt: false,
-            busy: (None, None),
+            busy: None,
             entries: Vec::new(),
         };
         if node.source.is_instance_of::<PyList>() || node.source.is_instance_of::<List>() {
@@ -223,10 +223,10 @@ impl<'py> Gather<'py> {
             let attributes = node.source.cast::<Dict>().is_ok_and(|d| d.get().attributes);
             if !attributes {
                 node.class = object::container_class(&node.source, || self.place(met))?;
-                node.adopt = here.live(self.py)?.is_none();
+                node.adopt = here.links.live(self.py)?.is_none();
             }
             if node.adopt {
-                node.busy.1 = Some(places::BeingStored::begin(&node.source)?);
+                node.busy = Some(BeingStored::begin(&node.source)?);
             }
         } else if let Ok(there) = node.source.cast::<Wrapped>() {
             node.class = Some(there.get().class()?.to_owned());
@@ -237,9 +237,9 @@ impl<'py> Gather<'py> {
         } else if let Ok(o) = node.source.cast::<Object>() {
             node.kind = Kind::Object;
             node.class = Some(object::class_to_store(o, || self.place(met))?);
-            if o.get().live_proxy(self.py)?.is_none() {
+            if o.get().links.live(self.py)?.is_none() {
                 node.adopt = true;
-                node.busy.0 = Some(BeingStored::begin(o)?);
+                node.busy = Some(BeingStored::begin(&node.source)?);
             }
         } else if registered::is_instance(&node.source) {
             node.kind = Kind::Object;
@@ -273,7 +273,7 @@ impl<'py> Gather<'py> {
     ) -> PyResult<Vec<(Option<Bound<'py, PyAny>>, Slot<'py>)>> {
         let mut entries = Vec::new();
         let kept = match places::of(source) {
-            Some(here) if here.live(self.py)?.is_none() => here.kept(self.py),
+            Some(here) if here.links.live(self.py)?.is_none() => here.kept(self.py),
             Some(_) => None,
             None => match source.cast::<Wrapped>() {
                 Ok(there) => Some(there.get().entries(self.py)?.clone()),

@@ -19,7 +19,8 @@ use crate::locks::request::lock_async;
 use crate::locks::take::{self, LockKey};
 use crate::proxies::classes;
 use crate::proxies::dict::Dict;
-use crate::proxies::object::{self, Link, Object};
+use crate::proxies::links::Link;
+use crate::proxies::object::{self, Object};
 use crate::proxies::places;
 use crate::proxies::proxy::Proxy;
 use crate::proxies::reference::{self, Target};
@@ -99,8 +100,8 @@ impl Object {
     fn __setattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let (this, any) = (slf.get(), slf.as_any());
         let name = name_str(name)?;
-        let Some(Link { proxy, known, .. }) = this.last() else {
-            this.check_idle()?;
+        let Some(Link { proxy, known, .. }) = this.links.last() else {
+            this.links.check_idle("object")?;
             return ffi::generic_set(any, name, Some(value));
         };
         if ffi::on_type(any, name) == OnType::Data {
@@ -124,7 +125,7 @@ impl Object {
         let (this, any) = (slf.get(), slf.as_any());
         let name = name_str(name)?;
         let Some(proxy) = this.proxy() else {
-            this.check_idle()?;
+            this.links.check_idle("object")?;
             return ffi::generic_set(any, name, None);
         };
         if ffi::on_type(any, name) == OnType::Data {
@@ -190,7 +191,7 @@ impl Object {
         let py = slf.py();
         let object = py.get_type::<PyAny>();
         let reduce = intern!(py, "__reduce__");
-        match slf.get().live_proxy(py)? {
+        match slf.get().links.live(py)? {
             Some(proxy) if slf.get_type().getattr(reduce)?.is(&object.getattr(reduce)?) => {
                 let reduced = reference::reduced(py, &proxy.shared, &Target::Container(proxy))?;
                 Ok(reduced.into_any())
@@ -316,15 +317,14 @@ impl Object {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self.try_kept() {
+        match self.links.try_kept() {
             Some(kept) => kept.as_ref().map_or(Ok(()), |kept| visit.call(kept)),
             None => Ok(()),
         }
     }
 
     fn __clear__(&self) {
-        let kept = self.kept().take();
-        drop(kept);
+        self.links.forget();
     }
 }
 
@@ -359,7 +359,7 @@ impl Object {
     fn lookup<'py>(slf: &Bound<'py, Self>, name: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let (this, any) = (slf.get(), slf.as_any());
         let name = name_str(name)?;
-        let Some(Link { proxy, known, .. }) = this.last() else {
+        let Some(Link { proxy, known, .. }) = this.links.last() else {
             return ffi::generic_get(any, name);
         };
         let on_type = ffi::on_type(any, name);
@@ -465,7 +465,7 @@ pub(crate) fn class_name(obj: &Bound<'_, PyAny>) -> PyResult<String> {
         return Ok(wrapped.get().class()?.to_owned());
     }
     let object = obj.cast::<Object>()?;
-    match object.get().live_proxy(obj.py())? {
+    match object.get().links.live(obj.py())? {
         Some(proxy) => object::stored_class(obj.py(), proxy),
         None => classes::name_of(&object.get_type(), &obj.py().get_type::<Object>()),
     }

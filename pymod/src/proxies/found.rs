@@ -144,8 +144,8 @@ fn revive<'py>(
         return publish(made, replace);
     };
     if let Some(place) = places::of(&made) {
-        place.forget();
-        place.set_link(proxy);
+        place.links.forget();
+        place.links.add(proxy, ());
     }
     publish(made, replace)
 }

@@ -3,8 +3,9 @@
 //! `values` and `graphs`, which find containers, import these types. The methods (`dict`, `list`, `object`) are above
 //! both, so that no import cycle is needed.
 //!
-//! - `proxy`: the record in each of them. `place`: that of a dict or list, or its entries before it is stored.
-//!   `dict`, `list`, `object`: the types. `places`: storing an instance of a dict or list.
+//! - `proxy`: the record in each of them. `links`: the stored containers that an instance stands for. `place`: that of
+//!   a dict or list, or its entries before it is stored. `dict`, `list`, `object`: the types. `places`: storing an
+//!   instance of a dict or list.
 //! - `wrapped`: the base of sets and deques, and the classes that the store knows by themselves.
 //! - `found`: from a container that a section found to its object. `classes`: the class of a stored object.
 //! - `programs`: what names the classes of a main program.
@@ -14,6 +15,7 @@
 pub(crate) mod classes;
 pub(crate) mod dict;
 pub(crate) mod found;
+pub(crate) mod links;
 pub(crate) mod list;
 pub(crate) mod object;
 pub(crate) mod place;

@@ -2,21 +2,21 @@
 //!
 //! 1. A new instance is transient: its attributes are in its ordinary `__dict__`. When it is stored, it becomes the
 //!    proxy of the stored object: its attributes are then only in the store.
-//! 2. An instance that became persistent in an open transaction keeps a copy of its attributes until the end. After a
-//!    rollback, the instance is dead (`Gone`), but can be stored again, as a new object.
+//! 2. An instance that became persistent in an open transaction keeps a copy of its attributes until the end (`links`).
 
 use persist_core::store::Kind;
+use persist_core::store::Obj;
 use persist_core::store::door::{Known, SORTED};
-use persist_core::store::{Error, Obj};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyString, PyTuple, PyType};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::classes::{self, Class};
 use super::dict::Dict;
+use super::links::Links;
 use super::list::List;
 use super::places;
 use super::proxy::Proxy;
@@ -34,37 +34,33 @@ pub(crate) const FIRST_VERSION: i64 = 1;
 /// A stored object: attributes in the store, methods in the class.
 #[pyclass(frozen, subclass, weakref, dict, module = "persist")]
 pub struct Object {
-    link: OnceLock<Link>,
-    busy: AtomicBool,
+    pub(crate) links: Links<Known, PyDict>,
     /// Whether the object may be of an older version than its class.
     is_old: AtomicBool,
-    kept: Mutex<Option<Py<PyDict>>>,
 }
 
-/// The stored object that the instance represents. The next link exists if the first died in a rollback and the
-/// instance was stored again.
-pub(crate) struct Link {
-    pub(crate) proxy: Proxy,
-    pub(crate) known: Known,
-    next: OnceLock<Box<Link>>,
-}
-
-/// Prevents changes to the attributes of a transient instance while it is being stored.
-pub(crate) struct BeingStored<'py>(Bound<'py, Object>);
+/// Prevents changes to the content of a transient instance while it is being stored.
+pub(crate) struct BeingStored<'py>(Bound<'py, PyAny>);
 
 impl<'py> BeingStored<'py> {
     /// Fail if another thread is storing the instance.
-    pub(crate) fn begin(object: &Bound<'py, Object>) -> PyResult<BeingStored<'py>> {
-        if object.get().busy.swap(true, Ordering::AcqRel) {
-            return Err(PyRuntimeError::new_err("another thread is storing this object"));
+    pub(crate) fn begin(source: &Bound<'py, PyAny>) -> PyResult<BeingStored<'py>> {
+        if let Some(place) = places::of(source) {
+            place.links.begin_storing("container")?;
+        } else if let Ok(object) = source.cast::<Object>() {
+            object.get().links.begin_storing("object")?;
         }
-        Ok(BeingStored(object.clone()))
+        Ok(BeingStored(source.clone()))
     }
 }
 
 impl Drop for BeingStored<'_> {
     fn drop(&mut self) {
-        self.0.get().busy.store(false, Ordering::Release);
+        if let Some(place) = places::of(&self.0) {
+            place.links.end_storing();
+        } else if let Ok(object) = self.0.cast::<Object>() {
+            object.get().links.end_storing();
+        }
     }
 }
 
@@ -72,10 +68,8 @@ impl Object {
     /// A transient instance.
     pub(crate) fn transient() -> Object {
         Object {
-            link: OnceLock::new(),
-            busy: AtomicBool::new(false),
+            links: Links::default(),
             is_old: AtomicBool::new(false),
-            kept: Mutex::new(None),
         }
     }
 
@@ -90,75 +84,16 @@ impl Object {
         self.is_old.store(is_old, Ordering::Relaxed);
     }
 
-    /// The attributes from before the open transaction.
-    pub(crate) fn kept(&self) -> MutexGuard<'_, Option<Py<PyDict>>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    #[inline]
-    /// The newest link.
-    pub(crate) fn last(&self) -> Option<&Link> {
-        let mut link = self.link.get()?;
-        while let Some(next) = link.next.get() {
-            link = next;
-        }
-        Some(link)
-    }
-
     /// The stored object of this instance.
     #[inline]
     pub(crate) fn proxy(&self) -> Option<&Proxy> {
-        self.last().map(|link| &link.proxy)
-    }
-
-    /// Like `proxy`, unless the object died in a rollback and can be stored again.
-    pub(crate) fn live_proxy(&self, py: Python<'_>) -> PyResult<Option<&Proxy>> {
-        let Some(proxy) = self.proxy() else {
-            return Ok(None);
-        };
-        if self.kept().is_none() {
-            return Ok(Some(proxy));
-        }
-        let there = proxy.shared.read(py, |r| match r.kind(proxy.obj) {
-            Ok(_) => Ok(true),
-            Err(Error::Gone(_)) => Ok(false),
-            Err(e) => Err(e),
-        })?;
-        Ok(there.then_some(proxy))
+        self.links.proxy()
     }
 
     /// Like `proxy`, with an error for a transient instance.
     pub(crate) fn stored(&self) -> PyResult<&Proxy> {
         self.proxy()
             .ok_or_else(|| PyValueError::new_err("the object is not in a store yet"))
-    }
-
-    fn set_link(&self, proxy: Proxy, known: Known) -> Option<&Proxy> {
-        let made = Link {
-            proxy,
-            known,
-            next: OnceLock::new(),
-        };
-        let Some(mut link) = self.link.get() else {
-            return self.link.set(made).ok().and_then(|()| self.proxy());
-        };
-        while let Some(next) = link.next.get() {
-            link = next;
-        }
-        link.next.set(Box::new(made)).ok().and_then(|()| self.proxy())
-    }
-
-    /// Fail while another thread stores the instance.
-    pub(crate) fn check_idle(&self) -> PyResult<()> {
-        match self.busy.load(Ordering::Acquire) {
-            true => Err(PyRuntimeError::new_err("another thread is storing this object")),
-            false => Ok(()),
-        }
-    }
-
-    /// The attributes from before the open transaction, unless another thread is using them: for the cyclic collector.
-    pub(crate) fn try_kept(&self) -> Option<MutexGuard<'_, Option<Py<PyDict>>>> {
-        self.kept.try_lock().ok()
     }
 }
 
@@ -171,7 +106,7 @@ pub(crate) fn container_class(
     let Some(here) = places::of(value) else {
         return Ok(None);
     };
-    if let Some(proxy) = here.live(py)? {
+    if let Some(proxy) = here.links.live(py)? {
         return proxy.shared.read(py, |r| r.class(proxy.obj));
     }
     let class = value.get_type();
@@ -210,7 +145,7 @@ fn has_own_slots(class: &Bound<'_, PyType>, base: &Bound<'_, PyType>) -> PyResul
 /// The class name to store for an instance. `place` is its place in the value to store, for errors.
 pub(crate) fn class_to_store(object: &Bound<'_, Object>, place: impl Fn() -> String) -> PyResult<String> {
     let py = object.py();
-    match object.get().live_proxy(py)? {
+    match object.get().links.live(py)? {
         Some(proxy) => stored_class(py, proxy),
         None => {
             let (class, base) = (object.get_type(), py.get_type::<Object>());
@@ -399,7 +334,8 @@ pub(crate) fn revive<'py>(
     let object = made.cast::<Object>()?;
     let proxy = object
         .get()
-        .set_link(proxy, known)
+        .links
+        .add(proxy, known)
         .ok_or_else(|| error::general(py, "internal error: linked twice"))?;
     note_version(object)?;
     let there = proxy.publish(&made, replace)?;
@@ -408,7 +344,7 @@ pub(crate) fn revive<'py>(
 
 /// Let a bare instance be the proxy of a container.
 pub(crate) fn link(object: &Bound<'_, Object>, proxy: Proxy) -> PyResult<()> {
-    let linked = object.get().set_link(proxy, Known::default());
+    let linked = object.get().links.add(proxy, Known::default());
     linked.ok_or_else(|| error::general(object.py(), "internal error: linked twice"))?;
     note_version(object)
 }
@@ -432,18 +368,18 @@ pub(crate) fn adopt(shared: &Arc<Shared>, source: &Bound<'_, PyAny>, obj: Obj) -
     let proxy = Proxy::new(shared, obj);
     if shared.store.in_transaction() {
         let attributes = attributes_to_store(source)?;
-        let mut kept = this.kept();
+        let mut kept = this.links.kept();
         if kept.is_none() {
             *kept = Some(attributes.unbind());
         }
         drop(kept);
         shared.core.new_instances.push(source.clone().unbind());
     } else {
-        let old = this.kept().take();
-        drop(old);
+        this.links.forget();
     }
     let proxy = this
-        .set_link(proxy, Known::default())
+        .links
+        .add(proxy, Known::default())
         .ok_or_else(|| error::general(py, "another thread has stored this object"))?;
     proxy.publish(source, true)?;
     clear_attributes(source)
@@ -453,10 +389,9 @@ pub(crate) fn adopt(shared: &Arc<Shared>, source: &Bound<'_, PyAny>, obj: Obj) -
 pub(crate) fn forget_kept_attributes(py: Python<'_>, born: Vec<Py<PyAny>>) {
     for object in born {
         if let Ok(object) = object.bind(py).cast::<Object>() {
-            let kept = object.get().kept().take();
-            drop(kept);
+            object.get().links.forget();
         } else if let Some(place) = places::of(object.bind(py)) {
-            place.forget();
+            place.links.forget();
         }
     }
 }

@@ -121,9 +121,9 @@ impl List {
 /// The attributes of an instance as a plain dict; of a transient one, its own `__dict__`.
 pub(crate) fn attributes<'py>(object: &Bound<'py, Object>) -> PyResult<Bound<'py, PyDict>> {
     let py = object.py();
-    match object.get().live_proxy(py)? {
+    match object.get().links.live(py)? {
         Some(proxy) => Dict::plain_of(py, proxy),
-        None => match &*object.get().kept() {
+        None => match &*object.get().links.kept() {
             Some(kept) => Ok(kept.bind(py).clone()),
             None => object::own_attributes(object.as_any()),
         },
@@ -132,7 +132,7 @@ pub(crate) fn attributes<'py>(object: &Bound<'py, Object>) -> PyResult<Bound<'py
 
 /// The attributes of an instance that is to be stored, as a plain dict.
 pub(crate) fn attributes_to_store<'py>(object: &Bound<'py, Object>) -> PyResult<Bound<'py, PyDict>> {
-    if object.get().live_proxy(object.py())?.is_none() && object.get().kept().is_none() {
+    if object.get().links.live(object.py())?.is_none() && object.get().links.kept().is_none() {
         return object::attributes_to_store(object.as_any());
     }
     attributes(object)

@@ -2,6 +2,20 @@
 //! classes, identities and times, every value, shared references and cycles. It returns a list of what cannot
 //! be read.
 //!
+//! ```
+//! use persist_core::check::salvage::salvage;
+//! use persist_core::store::{Actor, In, Key, Options, Store, Wait};
+//! # let dir = tempfile::tempdir()?;
+//! # let (damaged, readable) = (dir.path().join("damaged.store"), dir.path().join("readable.store"));
+//! let store = Store::open(&damaged, &Options::default())?;
+//! let root = store.root();
+//! store.write(Actor::Thread, &mut Wait::default(), |w| w.set(root, &Key::Str(b"visits"), &In::Int(1)))?;
+//! store.close()?;
+//! let done = salvage(&damaged, &readable, &mut ())?;
+//! assert_eq!((done.entries, done.lost), (1, 0));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! 1. The damaged file is locked against all other processes, and nothing is written to it.
 //! 2. A container becomes one container, however many references it has. It is created where its home was, so
 //!    that the mount shows it in the same place. References from elsewhere are added when all homes exist

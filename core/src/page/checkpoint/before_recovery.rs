@@ -49,14 +49,14 @@ impl Pager {
         } else {
             0
         };
-        self.shm.set(KEEP, keep);
-        self.shm.set(KEEP_TIME, process::coarse_now());
-        self.shm.set(CK_KEEP, 0);
+        self.shm().set(KEEP, keep);
+        self.shm().set(KEEP_TIME, process::coarse_now());
+        self.shm().set(CK_KEEP, 0);
     }
 
     /// At a flip: have the checkpoint list the one that is to be kept, if there is room.
     pub(in crate::page) fn take_keep_request(&self) {
-        let keep = self.shm.get(KEEP);
+        let keep = self.shm().get(KEEP);
         if keep != 0
             && let Err(e) = self.expect_free(2)
         {
@@ -64,31 +64,31 @@ impl Pager {
                 "{}: checkpoint {keep}, which dead processes went on from, is not kept: {e}",
                 self.path().display()
             );
-            self.shm.set(KEEP, 0);
+            self.shm().set(KEEP, 0);
         }
-        self.shm.set(CK_KEEP, self.shm.get(KEEP));
+        self.shm().set(CK_KEEP, self.shm().get(KEEP));
     }
 
     /// Return whether the current checkpoint is to list an older one.
     pub(in crate::page) fn is_to_keep(&self) -> bool {
-        self.shm.get(CK_KEEP) != 0
+        self.shm().get(CK_KEEP) != 0
     }
 
     /// At the switch: the kept checkpoint is listed.
     pub(in crate::page) fn has_kept_it(&self) {
         if self.is_to_keep() {
-            self.shm.set(KEEP, 0);
-            self.shm.set(CK_KEEP, 0);
+            self.shm().set(KEEP, 0);
+            self.shm().set(CK_KEEP, 0);
         }
     }
 
     /// While a checkpoint is built: add the one that is to be kept to its catalogue. Return whether that changed the
     /// catalogue.
     pub(in crate::page) fn keep_in(&self, all: &mut Vec<Snapshot>) -> Result<bool> {
-        let keep = self.shm.get(CK_KEEP);
+        let keep = self.shm().get(CK_KEEP);
         // No page of the last two checkpoints was freed.
         if keep == 0
-            || keep + 1 < self.shm.last_checkpoint().number()
+            || keep + 1 < self.shm().last_checkpoint().number()
             || all.iter().any(|s| s.checkpoint >= keep || is_kept(s))
         {
             return Ok(false);
@@ -101,13 +101,14 @@ impl Pager {
             );
             return Ok(false);
         }
-        let Some(meta) = Meta::read(&*self.file.using()?, keep % 2)?.filter(|m| m.checkpoint == keep) else {
+        let Some(meta) = Meta::read(&*self.file().using()?, keep % 2)?.filter(|m| m.checkpoint == keep)
+        else {
             return Ok(false);
         };
         all.push(Snapshot {
             name: name_of(keep),
             checkpoint: keep,
-            time: self.shm.get(KEEP_TIME),
+            time: self.shm().get(KEEP_TIME),
             pages: meta.logical,
             tree: Tree {
                 root: Entry {
@@ -128,21 +129,21 @@ impl Pager {
         if link == Link::default() {
             return Ok(None);
         }
-        Ok(catalogue::read(&*self.file.using()?, link)?
+        Ok(catalogue::read(&*self.file().using()?, link)?
             .into_iter()
             .find(is_kept))
     }
 
     /// Return whether this session has, or is to have, a kept checkpoint.
     pub(crate) fn has_kept(&self) -> bool {
-        !self.is_read_only() && (self.shm.get(KEEP) != 0 || matches!(self.kept(), Ok(Some(_))))
+        !self.is_read_only() && (self.shm().get(KEEP) != 0 || matches!(self.kept(), Ok(Some(_))))
     }
 
     /// Drop the kept checkpoint: the store was verified.
     pub(crate) fn drop_kept(&self) -> Result<()> {
         self.with_checkpoint(|pager| {
             pager.step(|pager, _| {
-                pager.shm.set(KEEP, 0);
+                pager.shm().set(KEEP, 0);
                 Ok(())
             })
         })?;
@@ -175,7 +176,7 @@ impl Pager {
 
     /// Return the name of the kept checkpoint, or of the one that the next checkpoint lists.
     pub(crate) fn kept_checkpoint_name(&self) -> Option<String> {
-        match self.shm.get(KEEP) {
+        match self.shm().get(KEEP) {
             0 => self.kept().ok().flatten().map(|s| s.name),
             soon => Some(name_of(soon)),
         }

@@ -147,11 +147,15 @@ impl Pager {
 
     fn compact_into(&self, path: &Path, new: &Path, progress: Progress<'_>) -> Result<(u64, u64)> {
         let source = self.source()?;
-        let (meta, snapshots) = catalogue::newest(&*self.file.using()?)?;
+        let (meta, snapshots) = catalogue::newest(&*self.file().using()?)?;
         let io = |what: &str, e| Error::io(format!("{what} {}", new.display()), e);
         // A copy left by a compaction that was killed.
         let _ = std::fs::remove_file(new);
-        let old = self.file.using()?.metadata().map_err(|e| Error::io("fstat", e))?;
+        let old = self
+            .file()
+            .using()?
+            .metadata()
+            .map_err(|e| Error::io("fstat", e))?;
         if old.nlink() > 1 {
             return Err(Error::Refused {
                 path: path.to_owned(),
@@ -172,7 +176,8 @@ impl Pager {
             fchown(&out, Some(old.uid()), Some(old.gid()))
                 .map_err(|e| io("cannot give the store's owner to", e))?;
         }
-        owner::copy_rights(&out, &*self.file.using()?).map_err(|e| io("cannot set the permissions of", e))?;
+        owner::copy_rights(&out, &*self.file().using()?)
+            .map_err(|e| io("cannot set the permissions of", e))?;
         let mut copy = Copy {
             source: &source,
             out,

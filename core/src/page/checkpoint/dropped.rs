@@ -68,19 +68,19 @@ impl Holders {
 impl Pager {
     /// Return the catalogue of the last durable checkpoint.
     pub(crate) fn catalogue_link(&self) -> Link {
-        let [place, sum] = self.shm.last_checkpoint().catalogue();
+        let [place, sum] = self.shm().last_checkpoint().catalogue();
         Link::new(place, sum)
     }
 
     /// Return the catalogue of the checkpoint before the last durable one.
     pub(crate) fn old_catalogue_link(&self) -> Link {
-        let [place, sum] = self.shm.last_checkpoint().old_catalogue();
+        let [place, sum] = self.shm().last_checkpoint().old_catalogue();
         Link::new(place, sum)
     }
 
     /// Return the page table of the checkpoint before the last durable one.
     fn old_tree(&self) -> Tree {
-        let last = self.shm.last_checkpoint();
+        let last = self.shm().last_checkpoint();
         let [word, sum] = last.old_root();
         Tree {
             root: Entry {
@@ -95,11 +95,11 @@ impl Pager {
     /// Return the checkpoints that hold old pages. Called with no checkpoint in progress, or while one frees
     /// (`FREEING`).
     pub(crate) fn holders(&self) -> Holders {
-        let dropped = self.shm.dropped();
+        let dropped = self.shm().dropped();
         let (new, old) = (self.catalogue_link(), self.old_catalogue_link());
         let mut all: Vec<Snapshot> = Vec::new();
         let mut unknown = false;
-        let read = |link| catalogue::read(&*self.file.using()?, link);
+        let read = |link| catalogue::read(&*self.file().using()?, link);
         match read(new) {
             Ok(some) => all = some,
             Err(_) => unknown = true,
@@ -134,22 +134,22 @@ impl Pager {
     /// Record a dropped snapshot, if there is room and it is not recorded yet. Called under the latch; it can be
     /// repeated.
     pub(crate) fn add_dropped(&self, checkpoint: u64, tree: Tree, since: u64) {
-        let all = self.shm.dropped();
+        let all = self.shm().dropped();
         if all.iter().any(|d| d.checkpoint == checkpoint) {
             return;
         }
         let free = (0..DROPPED_SLOTS).find(|slot| !all.iter().any(|d| d.slot == *slot));
         if let Some(slot) = free {
-            self.shm.set_dropped(slot, checkpoint, tree, since);
+            self.shm().set_dropped(slot, checkpoint, tree, since);
         }
     }
 
     /// Free some of the pages that only dropped snapshots held. Return false if there is nothing more to do now. Called
     /// by the checkpointer after the lists of old pages are done.
     pub(crate) fn free_some_dropped(&self) -> Result<bool> {
-        let durable = self.shm.last_checkpoint().number();
-        let all = self.shm.dropped();
-        if all.is_empty() || self.shm.space().unknown_below() != 0 {
+        let durable = self.shm().last_checkpoint().number();
+        let all = self.shm().dropped();
+        if all.is_empty() || self.shm().space().unknown_below() != 0 {
             return Ok(false);
         }
         let Some(holders) = self.holders_known() else {
@@ -212,9 +212,9 @@ impl Pager {
         fail_point!("snapshot.separate");
         self.step(|pager, _| {
             if done {
-                pager.shm.forget_dropped(dropped.slot);
+                pager.shm().forget_dropped(dropped.slot);
             } else {
-                pager.shm.set_dropped_cursor(dropped.slot, walk.paused);
+                pager.shm().set_dropped_cursor(dropped.slot, walk.paused);
             }
             Ok(())
         })

@@ -75,20 +75,20 @@ impl Pager {
         let slot = self.slot()?;
         self.take_checkpoint(slot, true, &mut Wait::default())?;
         let done = self.rebuild_now(leaves);
-        self.shm.leave_checkpoint(slot);
+        self.shm().leave_checkpoint(slot);
         done
     }
 
     fn rebuild_now(&self, leaves: u32) -> Result<()> {
-        let below = self.shm.space().unknown_below();
+        let below = self.shm().space().unknown_below();
         if below == 0 || !self.note_trees(leaves)? {
             return Ok(());
         }
         // The lists of this sidecar do not cover the checkpoint before the newest. Pages that only that checkpoint
         // holds are free two checkpoints from now, like those of a dropped snapshot. If it cannot be read it is not a
         // state to fall back to, and nothing is kept.
-        let newest = self.shm.last_checkpoint().number();
-        let other = Meta::read(&*self.file.using()?, (newest + 1) % 2)?;
+        let newest = self.shm().last_checkpoint().number();
+        let other = Meta::read(&*self.file().using()?, (newest + 1) % 2)?;
         if let Some(meta) = other.filter(|m| m.checkpoint + 1 == newest) {
             let (root, _) = self.root();
             // After a compaction both checkpoints share one tree, whose root may be attributed to either.
@@ -96,7 +96,7 @@ impl Pager {
                 self.note_old_tree(meta.checkpoint, meta.tree(), below)?;
             }
             self.note_old_catalogue(meta.catalogue, newest, below)?;
-            let snapshots = match catalogue::read(&*self.file.using()?, meta.catalogue) {
+            let snapshots = match catalogue::read(&*self.file().using()?, meta.catalogue) {
                 Err(Error::Corrupt { .. }) => Vec::new(),
                 read => read?,
             };
@@ -112,18 +112,18 @@ impl Pager {
         if old == self.catalogue_link() {
             return Ok(());
         }
-        let pages = catalogue::pages(&*self.file.using()?, old);
+        let pages = catalogue::pages(&*self.file().using()?, old);
         self.note(&pages, below)?;
         let list = (newest % 3) as usize;
         self.step(|pager, _| {
             // A process that died here may have recorded some.
-            let noted: HashSet<u64> = (0..pager.shm.list_len(list))
-                .map(|i| pager.shm.list_entry(list, i)[2])
+            let noted: HashSet<u64> = (0..pager.shm().list_len(list))
+                .map(|i| pager.shm().list_entry(list, i)[2])
                 .collect();
             for page in pages {
                 let replaced = u64::from(page) | newest << 32;
                 if !noted.contains(&replaced) {
-                    pager.shm.list_push(list, [NODE_OLD, 0, replaced])?;
+                    pager.shm().list_push(list, [NODE_OLD, 0, replaced])?;
                 }
             }
             Ok(())
@@ -141,11 +141,11 @@ impl Pager {
             batch: Vec::new(),
         };
         self.note_tree(&mut noting, tree)?;
-        if self.shm.get(REBUILD_FROM) != self.shm.last_checkpoint().number() {
+        if self.shm().get(REBUILD_FROM) != self.shm().last_checkpoint().number() {
             return Ok(());
         }
         // A snapshot that only the catalogue before the newest lists is dropped.
-        let listed = match catalogue::read(&*self.file.using()?, self.catalogue_link()) {
+        let listed = match catalogue::read(&*self.file().using()?, self.catalogue_link()) {
             Ok(all) => all.iter().any(|s| s.checkpoint == number),
             Err(_) => true,
         };
@@ -153,7 +153,7 @@ impl Pager {
             return Ok(());
         }
         self.step(|pager, _| {
-            pager.add_dropped(number, tree, pager.shm.last_checkpoint().number());
+            pager.add_dropped(number, tree, pager.shm().last_checkpoint().number());
             Ok(())
         })
     }
@@ -161,7 +161,7 @@ impl Pager {
     /// Continue the rebuild of the free map: record the pages that the newest checkpoint and the snapshots reach. The
     /// dirty lists record pages that are replaced during the rebuild, and pages allocated during it lie elsewhere.
     pub(crate) fn rebuild_some(&self) -> Result<()> {
-        let below = self.shm.space().unknown_below();
+        let below = self.shm().space().unknown_below();
         if below != 0 && self.note_trees(NODES)? {
             self.end_rebuild(below)?;
         }
@@ -170,14 +170,14 @@ impl Pager {
 
     /// Record trees, at most `leaves` leaves. Return whether all are recorded. Called by the checkpointer.
     fn note_trees(&self, mut leaves: u32) -> Result<bool> {
-        let below = self.shm.space().unknown_below();
+        let below = self.shm().space().unknown_below();
         // If the snapshots are not known, the pages they hold are not known either: nothing is free.
         let Some(holders) = self.holders_known() else {
             return Ok(false);
         };
         loop {
-            let done = self.shm.get(REBUILD_DONE);
-            let from = self.shm.get(REBUILD_FROM);
+            let done = self.shm().get(REBUILD_DONE);
+            let from = self.shm().get(REBUILD_FROM);
             let (number, tree) = match holders.next_tree(done).filter(|t| t.0 <= from) {
                 Some(found) => found,
                 None => {
@@ -186,16 +186,16 @@ impl Pager {
                 }
             };
             self.step(|pager, _| {
-                if pager.shm.get(REBUILD_TREE) != number {
-                    pager.shm.set(REBUILD_AT, 0);
-                    pager.shm.set(REBUILD_TREE, number);
+                if pager.shm().get(REBUILD_TREE) != number {
+                    pager.shm().set(REBUILD_AT, 0);
+                    pager.shm().set(REBUILD_TREE, number);
                 }
                 Ok(())
             })?;
             let mut noting = Noting {
                 number,
                 done,
-                at: self.shm.get(REBUILD_AT),
+                at: self.shm().get(REBUILD_AT),
                 leaves,
                 below,
                 batch: Vec::new(),
@@ -203,7 +203,7 @@ impl Pager {
             let whole = self.note_tree(&mut noting, tree)?;
             leaves = noting.leaves;
             self.step(|pager, _| {
-                pager.shm.set(REBUILD_AT, noting.at);
+                pager.shm().set(REBUILD_AT, noting.at);
                 Ok(())
             })?;
             fail_point!("rebuild.step");
@@ -212,11 +212,11 @@ impl Pager {
             }
             if number == NEWEST {
                 let link = self.catalogue_link();
-                self.note(&catalogue::pages(&*self.file.using()?, link), below)?;
+                self.note(&catalogue::pages(&*self.file().using()?, link), below)?;
                 return Ok(true);
             }
             self.step(|pager, _| {
-                pager.shm.set(REBUILD_DONE, number);
+                pager.shm().set(REBUILD_DONE, number);
                 Ok(())
             })?;
         }
@@ -227,17 +227,17 @@ impl Pager {
     fn end_rebuild(&self, below: u64) -> Result<()> {
         self.gated_step(|pager| {
             for list in 0..3 {
-                for i in 0..pager.shm.list_len(list) {
-                    let [page, new, old] = pager.shm.list_entry(list, i);
+                for i in 0..pager.shm().list_len(list) {
+                    let [page, new, old] = pager.shm().list_entry(list, i);
                     let new = if page == NODE_OLD { 0 } else { new as u32 };
                     for page in [new, old as u32] {
                         if page != 0 && u64::from(page) < below {
-                            pager.shm.mark_used(u64::from(page), true);
+                            pager.shm().mark_used(u64::from(page), true);
                         }
                     }
                 }
             }
-            pager.shm.space().set_unknown_below(0);
+            pager.shm().space().set_unknown_below(0);
             pager.recount_free();
             Ok(())
         })
@@ -247,7 +247,7 @@ impl Pager {
         self.step(|pager, _| {
             for page in pages.iter().map(|p| u64::from(*p)) {
                 if page != 0 && page < below {
-                    pager.shm.mark_used(page, true);
+                    pager.shm().mark_used(page, true);
                 }
             }
             Ok(())

@@ -38,7 +38,7 @@ impl Pager {
         let mut wait_loop = WaitLoop::new(wait, self.bound());
         let mut seen: Option<Seen> = None;
         loop {
-            let owner = match self.shm.try_own_checkpoint(mine) {
+            let owner = match self.shm().try_own_checkpoint(mine) {
                 Ok(()) => break,
                 Err(owner) => owner,
             };
@@ -49,7 +49,7 @@ impl Pager {
             if owner.slot().is_some() && self.check_owner_alive(slot_there, None)? {
                 continue;
             }
-            let beat = self.shm.checkpoint_steps();
+            let beat = self.shm().checkpoint_steps();
             match &seen {
                 Some(s) if (s.owner, s.beat) == (owner, beat) => {
                     if s.since.elapsed() >= MAX_WAIT && self.take_over(owner, beat, mine, slot)? {
@@ -66,8 +66,8 @@ impl Pager {
             }
             std::thread::sleep(slice.min(Duration::from_micros(500)));
         }
-        if self.openness.is_closed() {
-            self.shm.leave_checkpoint(slot);
+        if self.is_closed() {
+            self.shm().leave_checkpoint(slot);
             return Err(Error::Closed);
         }
         Ok(())
@@ -76,7 +76,7 @@ impl Pager {
     /// Take the checkpoint from a living owner that has made no step since `beat`. Return false if that is not allowed.
     #[cold]
     fn take_over(&self, owner: Maker, beat: u64, mine: Maker, slot: u32) -> Result<bool> {
-        if owner.keeps() || self.shm.next_checkpoint().phase() == WRITING {
+        if owner.keeps() || self.shm().next_checkpoint().phase() == WRITING {
             return Ok(false);
         }
         // An owner that is stopped inside a step holds the latch. Its own wait is bounded, and this call does not wait.
@@ -85,8 +85,8 @@ impl Pager {
             Ok(false) | Err(Error::WouldBlock { .. }) => return Ok(false),
             Err(e) => return Err(e),
         }
-        let may = self.shm.next_checkpoint().phase() != WRITING && self.shm.checkpoint_steps() == beat;
-        let taken = may && self.shm.replace_checkpoint_owner(owner, mine);
+        let may = self.shm().next_checkpoint().phase() != WRITING && self.shm().checkpoint_steps() == beat;
+        let taken = may && self.shm().replace_checkpoint_owner(owner, mine);
         self.latch().release();
         if taken {
             let lost = owner.slot().map_or_else(String::new, |s| self.describe_slot(s));
@@ -103,8 +103,8 @@ impl Pager {
         let slot = self.slot()?;
         self.whole()?;
         let took = self.latch_for_step(slot)?;
-        let done = if self.shm.owns_checkpoint(slot) {
-            self.shm.count_checkpoint_step();
+        let done = if self.shm().owns_checkpoint(slot) {
+            self.shm().count_checkpoint_step();
             self.unless_damaged(f(self, slot))
         } else {
             Err(lost())

@@ -73,7 +73,7 @@ impl Pager {
         self.whole()?;
         // These dead processes might never be found otherwise, and their pins keep memory.
         self.recover_dead_processes(None)?;
-        if self.shm.ended_threads() != 0 {
+        if self.shm().ended_threads() != 0 {
             self.latched(|pager, _| pager.release_ended_threads())?;
         }
         let mut due = Some(due);
@@ -81,13 +81,13 @@ impl Pager {
             self.take_checkpoint(slot, false, wait)?;
             fail_point!("checkpoint.taken");
             let done = self.run_checkpoint(|| due.take().is_none_or(|due| due()));
-            let lost = !self.shm.owns_checkpoint(slot);
-            self.shm.leave_checkpoint(slot);
+            let lost = !self.shm().owns_checkpoint(slot);
+            self.shm().leave_checkpoint(slot);
             if lost {
                 self.check_open()?;
             }
             // Another process took it over while this one was stopped, so its changes may not be durable yet.
-            if !lost || done.is_ok() || self.openness.is_closed() {
+            if !lost || done.is_ok() || self.is_closed() {
                 return done;
             }
         }
@@ -107,10 +107,10 @@ impl Pager {
         let slot = self.slot()?;
         self.take_checkpoint(slot, true, wait)?;
         let done = self.resume_for_dead_owner().and_then(|()| f(self));
-        if !self.shm.owns_checkpoint(slot) {
+        if !self.shm().owns_checkpoint(slot) {
             self.check_open()?;
         }
-        self.shm.leave_checkpoint(slot);
+        self.shm().leave_checkpoint(slot);
         done
     }
 
@@ -128,11 +128,11 @@ impl Pager {
         if due() && self.flip(&Request::Nothing)? {
             return self.resume_checkpoint();
         }
-        if self.shm.last_checkpoint().is_unflushed() && self.must_flush() {
+        if self.shm().last_checkpoint().is_unflushed() && self.must_flush() {
             // Nothing has changed since a checkpoint that was not flushed.
             self.flush_or_poison()?;
             self.step(|pager, _| {
-                pager.shm.last_checkpoint().set_unflushed(false);
+                pager.shm().last_checkpoint().set_unflushed(false);
                 Ok(())
             })?;
         }
@@ -142,7 +142,7 @@ impl Pager {
     /// Complete the checkpoint of a dead owner. Its change to the catalogue is dropped, unless the meta page that
     /// contains it may already be written.
     fn resume_for_dead_owner(&self) -> Result<()> {
-        if self.shm.next_checkpoint().phase() == BUILDING {
+        if self.shm().next_checkpoint().phase() == BUILDING {
             self.step(|pager, _| {
                 pager.forget_request();
                 Ok(())
@@ -153,9 +153,9 @@ impl Pager {
 
     pub(crate) fn resume_checkpoint(&self) -> Result<()> {
         loop {
-            match self.shm.next_checkpoint().phase() {
+            match self.shm().next_checkpoint().phase() {
                 IDLE => return Ok(()),
-                _ if self.shm.is_poisoned() => return Err(self.poisoned()),
+                _ if self.shm().is_poisoned() => return Err(self.poisoned()),
                 BUILDING => self.build()?,
                 WRITING => self.write_meta()?,
                 WRITTEN => self.flush_meta()?,
@@ -177,15 +177,15 @@ impl Pager {
     /// End the epoch. Return false if nothing has changed in it.
     pub(crate) fn flip(&self, request: &Request<'_>) -> Result<bool> {
         self.step(|pager, _| {
-            if pager.shm.is_poisoned() {
+            if pager.shm().is_poisoned() {
                 return Err(pager.poisoned());
             }
-            if !pager.shm.is_intact() {
+            if !pager.shm().is_intact() {
                 return Err(pager.replaced());
             }
-            let epoch = pager.shm.live().epoch();
+            let epoch = pager.shm().live().epoch();
             let list = epoch as usize % 3;
-            if pager.shm.list_len(list) == 0 {
+            if pager.shm().list_len(list) == 0 {
                 return Ok(false);
             }
             let last = match request {
@@ -199,13 +199,13 @@ impl Pager {
                      backup and restore that: its numbers start again at 1",
                 ));
             }
-            let (live, next) = (pager.shm.live(), pager.shm.next_checkpoint());
-            next.flip(epoch, live.logical(), live.next_id(), pager.shm.list_len(list));
+            let (live, next) = (pager.shm().live(), pager.shm().next_checkpoint());
+            next.flip(epoch, live.logical(), live.next_id(), pager.shm().list_len(list));
             pager.note_request(request)?;
-            pager.shm.flip_log();
+            pager.shm().flip_log();
             next.set_phase(BUILDING);
             fail_point!("checkpoint.flip");
-            pager.shm.finish_log_flip();
+            pager.shm().finish_log_flip();
             live.set_epoch(epoch + 1);
             Ok(true)
         })
@@ -213,29 +213,29 @@ impl Pager {
 
     /// Complete a flip whose owner died in it. Called under the latch, in recovery.
     pub(crate) fn finish_flip(&self) {
-        let epoch = self.shm.live().epoch();
-        if self.shm.next_checkpoint().phase() == BUILDING && self.shm.next_checkpoint().epoch() == epoch {
-            self.shm.finish_log_flip();
-            self.shm.live().set_epoch(epoch + 1);
+        let epoch = self.shm().live().epoch();
+        if self.shm().next_checkpoint().phase() == BUILDING && self.shm().next_checkpoint().epoch() == epoch {
+            self.shm().finish_log_flip();
+            self.shm().live().set_epoch(epoch + 1);
         }
     }
 
     fn build(&self) -> Result<()> {
-        let epoch = self.shm.next_checkpoint().epoch();
+        let epoch = self.shm().next_checkpoint().epoch();
         let list = epoch as usize % 3;
-        let logical = self.shm.next_checkpoint().logical();
+        let logical = self.shm().next_checkpoint().logical();
         self.step(|pager, _| {
             pager.finish_flip();
             pager.forget_nodes(epoch as u32);
             Ok(())
         })?;
-        let dirty = self.shm.next_checkpoint().dirty();
+        let dirty = self.shm().next_checkpoint().dirty();
         let mut changes: Vec<Change> = Vec::with_capacity(dirty as usize);
         for i in 0..dirty {
             if i % 1024 == 0 {
-                self.shm.count_checkpoint_step();
+                self.shm().count_checkpoint_step();
             }
-            let [page, new, _] = self.shm.list_entry(list, i);
+            let [page, new, _] = self.shm().list_entry(list, i);
             if page >= logical {
                 return Err(Error::Corrupt {
                     what: "the dirty list in the sidecar (page)",
@@ -248,7 +248,7 @@ impl Pager {
                 continue;
             }
             // SAFETY: the page belongs to an ended epoch (I1): writers copy it, and no thread writes it.
-            let sum = xxh3_64(unsafe { self.map.page(physical) }?);
+            let sum = xxh3_64(unsafe { self.map().page(physical) }?);
             changes.push((
                 page,
                 Entry {
@@ -270,26 +270,26 @@ impl Pager {
         }
         fail_point!("checkpoint.flushed");
         let meta = Meta {
-            uuid: self.shm.uuid(),
+            uuid: self.shm().uuid(),
             checkpoint: epoch,
             root: root.physical,
             height,
             root_sum: root.sum,
-            file_pages: self.shm.space().file_pages(),
+            file_pages: self.shm().space().file_pages(),
             logical,
-            next_id: self.shm.next_checkpoint().next_id(),
+            next_id: self.shm().next_checkpoint().next_id(),
             seed: self.seed(),
             catalogue,
-            log: self.shm.flipped_log(),
+            log: self.shm().flipped_log(),
             origin: Origin::default(),
         };
         let page = meta.encode();
         self.step(|pager, _| {
-            let next = pager.shm.next_checkpoint();
+            let next = pager.shm().next_checkpoint();
             next.set_image(&page);
             next.set_built(tree.words(), catalogue.words());
             pager.whole()?;
-            pager.shm.last_checkpoint().note_as_old();
+            pager.shm().last_checkpoint().note_as_old();
             fail_point!("checkpoint.built");
             // From here on the checkpoint can only be completed.
             next.set_phase(WRITING);
@@ -301,10 +301,10 @@ impl Pager {
     fn write_meta(&self) -> Result<()> {
         fail_point!("checkpoint.writing");
         let (epoch, page) = self.step(|pager, _| {
-            let next = pager.shm.next_checkpoint();
+            let next = pager.shm().next_checkpoint();
             let (epoch, page) = (next.epoch(), next.image());
             pager.whole()?;
-            if pager.shm.next_checkpoint().phase() != WRITING
+            if pager.shm().next_checkpoint().phase() != WRITING
                 || !Meta::decode(&page).is_ok_and(|m| m.checkpoint == epoch)
             {
                 return Err(Error::Corrupt {
@@ -314,7 +314,7 @@ impl Pager {
             }
             Ok((epoch, page))
         })?;
-        file::write_meta(&self.file, &page, (epoch % 2) * PAGE_SIZE as u64).map_err(|e| {
+        file::write_meta(self.file(), &page, (epoch % 2) * PAGE_SIZE as u64).map_err(|e| {
             if e.raw_os_error() == Some(libc::EIO) {
                 return self.poison("cannot write the meta page", e);
             }
@@ -326,8 +326,8 @@ impl Pager {
         })?;
         fail_point!("checkpoint.written");
         self.step(|pager, _| {
-            pager.shm.last_checkpoint().set_unflushed(true);
-            pager.shm.next_checkpoint().set_phase(WRITTEN);
+            pager.shm().last_checkpoint().set_unflushed(true);
+            pager.shm().next_checkpoint().set_phase(WRITTEN);
             Ok(())
         })
     }
@@ -341,9 +341,9 @@ impl Pager {
         fail_point!("checkpoint.meta");
         self.gated_step(|pager| {
             if flushed {
-                pager.shm.last_checkpoint().set_unflushed(false);
+                pager.shm().last_checkpoint().set_unflushed(false);
             }
-            pager.shm.next_checkpoint().set_phase(SWITCHING);
+            pager.shm().next_checkpoint().set_phase(SWITCHING);
             pager.finish_switch();
             Ok(())
         })
@@ -352,31 +352,31 @@ impl Pager {
     /// Make the checkpoint that has just become durable the one that the page table is read from. Called under the
     /// latch with the gate raised, because readers take root and checksum as a pair; also in recovery.
     pub(crate) fn finish_switch(&self) {
-        if self.shm.next_checkpoint().phase() != SWITCHING {
+        if self.shm().next_checkpoint().phase() != SWITCHING {
             return;
         }
-        let (last, next) = (self.shm.last_checkpoint(), self.shm.next_checkpoint());
+        let (last, next) = (self.shm().last_checkpoint(), self.shm().next_checkpoint());
         last.switch_root(next.root());
         last.set_meta_sum(next.image_sum());
         self.switch_catalogue();
         last.set_number(next.epoch());
-        self.shm.switch_log();
+        self.shm().switch_log();
         next.set_phase(FREEING);
     }
 
     /// Free the pages that only the checkpoint before the previous one reached: those replaced in the epoch before the
     /// one that has just become durable.
     fn free_old(&self) -> Result<()> {
-        let epoch = self.shm.next_checkpoint().epoch();
+        let epoch = self.shm().next_checkpoint().epoch();
         let old = (epoch as usize + 2) % 3;
         let holders = self.holders();
         loop {
             let more = self.gated_step(|pager| {
-                let len = pager.shm.list_len(old);
-                let from = pager.shm.next_checkpoint().freed();
+                let len = pager.shm().list_len(old);
+                let from = pager.shm().next_checkpoint().freed();
                 let to = len.min(from + BATCH);
                 for i in from..to {
-                    let [page, new, before] = pager.shm.list_entry(old, i);
+                    let [page, new, before] = pager.shm().list_entry(old, i);
                     let place = if page == NODE_OLD { new } else { key(page, 0) };
                     let none = page == NODE_NEW || before as u32 == 0;
                     if !none && !holders.hold(before >> 32, epoch - 1, place) {
@@ -385,15 +385,15 @@ impl Pager {
                     }
                     // A rebuild of the free map does not walk snapshots that were taken since it began. It learns
                     // their pages here, when they are replaced (`free_map`, 3).
-                    let below = pager.shm.space().unknown_below();
+                    let below = pager.shm().space().unknown_below();
                     if !none && u64::from(before as u32) < below {
-                        pager.shm.mark_used(u64::from(before as u32), true);
+                        pager.shm().mark_used(u64::from(before as u32), true);
                     }
-                    pager.shm.next_checkpoint().set_freed(i + 1);
+                    pager.shm().next_checkpoint().set_freed(i + 1);
                 }
                 if to == len {
-                    pager.shm.set_list_len(old, 0);
-                    pager.shm.next_checkpoint().set_freed(0);
+                    pager.shm().set_list_len(old, 0);
+                    pager.shm().next_checkpoint().set_freed(0);
                 }
                 Ok(to < len)
             })?;
@@ -405,7 +405,7 @@ impl Pager {
         self.rebuild_some()?;
         self.free_some_dropped()?;
         self.step(|pager, _| {
-            pager.shm.next_checkpoint().set_phase(IDLE);
+            pager.shm().next_checkpoint().set_phase(IDLE);
             Ok(())
         })
     }
@@ -415,40 +415,40 @@ impl Pager {
     /// of a writer's processor, which then stands still for 30 ms: so the pages of the next epoch are written out too.
     fn write_out(&self, epoch: u64) -> Result<()> {
         for list in [epoch, epoch + 1].map(|epoch| epoch as usize % 3) {
-            let len = self.shm.list_len(list).min(LIST_MAX as u64);
+            let len = self.shm().list_len(list).min(LIST_MAX as u64);
             if len < WRITE_OUT {
                 break;
             }
             // Writers may push at the same time. Whatever is read, the flush follows.
             let pieces = self
-                .shm
+                .shm()
                 .space()
                 .file_pages()
                 .min(layout::MAX_PAGES)
                 .div_ceil(PIECE);
             let mut changed = vec![false; pieces as usize];
             for i in 0..len {
-                let [page, new, _] = self.shm.list_entry(list, i);
+                let [page, new, _] = self.shm().list_entry(list, i);
                 let piece = (new & u64::from(u32::MAX)) / PIECE;
                 if page != NODE_OLD && new as u32 != 0 && piece < pieces {
                     changed[piece as usize] = true;
                 }
                 if i % 1024 == 0 {
-                    self.shm.count_checkpoint_step();
+                    self.shm().count_checkpoint_step();
                 }
             }
             for piece in (0..pieces).filter(|piece| changed[*piece as usize]) {
                 let at = piece * PIECE * PAGE_SIZE as u64;
-                file::write_out(&self.file, at, PIECE * PAGE_SIZE as u64)
+                file::write_out(self.file(), at, PIECE * PAGE_SIZE as u64)
                     .map_err(|e| self.poison("cannot flush the store file", e))?;
-                self.shm.count_checkpoint_step();
+                self.shm().count_checkpoint_step();
             }
         }
         Ok(())
     }
 
     fn flush_or_poison(&self) -> Result<()> {
-        file::flush(&self.file).map_err(|e| self.poison("cannot flush the store file", e))
+        file::flush(self.file()).map_err(|e| self.poison("cannot flush the store file", e))
     }
 }
 

@@ -56,7 +56,7 @@ impl<'p> Byte<'p> {
         }
         Err(Error::InUse {
             what: format!("the snapshot {:?}", snapshot.name),
-            holder: process::lock_holder(&*pager.file.using()?, byte),
+            holder: process::lock_holder(&*pager.file().using()?, byte),
         })
     }
 }
@@ -76,7 +76,7 @@ impl Pager {
     /// At the flip: record the change that the checkpoint makes to the catalogue, and ensure that there is room.
     pub(crate) fn note_request(&self, request: &Request<'_>) -> Result<()> {
         self.take_keep_request();
-        let words = self.shm.words(layout::REQUEST, WORDS);
+        let words = self.shm().words(layout::REQUEST, WORDS);
         let kind = match request {
             Request::Nothing => NOTHING,
             Request::Add(name) => {
@@ -98,16 +98,16 @@ impl Pager {
                 DROP
             }
         };
-        self.shm.set(CK_REQUEST, kind);
+        self.shm().set(CK_REQUEST, kind);
         Ok(())
     }
 
     pub(crate) fn forget_request(&self) {
-        self.shm.set(CK_REQUEST, NOTHING);
+        self.shm().set(CK_REQUEST, NOTHING);
     }
 
     fn requested_name(&self) -> String {
-        let words = self.shm.words(layout::REQUEST, WORDS);
+        let words = self.shm().words(layout::REQUEST, WORDS);
         let len = (words[1].load(Ordering::Relaxed) as usize).min(catalogue::MAX_NAME);
         let bytes: Vec<u8> = words[2..]
             .iter()
@@ -124,11 +124,11 @@ impl Pager {
     }
 
     fn changed_catalogue(&self, old: Link, epoch: u64, tree: Tree, logical: u64) -> Result<Option<Link>> {
-        let request = self.shm.get(CK_REQUEST);
+        let request = self.shm().get(CK_REQUEST);
         if request == NOTHING && !self.is_to_keep() {
             return Ok(None);
         }
-        let Ok(mut all) = catalogue::read(&*self.file.using()?, old) else {
+        let Ok(mut all) = catalogue::read(&*self.file().using()?, old) else {
             // The catalogue was damaged after the request. The checkpoint continues without it, and the requester
             // checks the result.
             self.step(|pager, _| {
@@ -141,7 +141,7 @@ impl Pager {
         if request == NOTHING && !kept {
             return Ok(None);
         }
-        let number = self.shm.words(layout::REQUEST, WORDS)[0].load(Ordering::Relaxed);
+        let number = self.shm().words(layout::REQUEST, WORDS)[0].load(Ordering::Relaxed);
         if request == ADD {
             all.push(Snapshot {
                 name: self.requested_name(),
@@ -149,18 +149,18 @@ impl Pager {
                 time: number,
                 pages: logical,
                 tree,
-                next_id: self.shm.next_checkpoint().next_id(),
+                next_id: self.shm().next_checkpoint().next_id(),
             });
         } else if request == DROP {
             all.retain(|s| s.checkpoint != number);
         }
         // No snapshot holds its pages, so they are freed as if they had belonged to this epoch.
         let list = epoch as usize % 3;
-        let pages = catalogue::pages(&*self.file.using()?, old);
+        let pages = catalogue::pages(&*self.file().using()?, old);
         self.step(|pager, _| {
             pages.iter().try_for_each(|page| {
                 let replaced = u64::from(*page) | epoch << 32;
-                pager.shm.list_push(
+                pager.shm().list_push(
                     list,
                     [crate::page::shared::regions::free_pages::NODE_OLD, 0, replaced],
                 )
@@ -173,8 +173,8 @@ impl Pager {
 
     /// Run the part of the switch that concerns snapshots. It can be repeated.
     pub(crate) fn switch_catalogue(&self) {
-        if self.shm.get(CK_REQUEST) == DROP {
-            let words = self.shm.words(layout::REQUEST, WORDS);
+        if self.shm().get(CK_REQUEST) == DROP {
+            let words = self.shm().words(layout::REQUEST, WORDS);
             let [number, tree, sum] = [0, 1, 2].map(|i: usize| words[i].load(Ordering::Relaxed));
             let tree = Tree {
                 root: Entry {
@@ -184,13 +184,13 @@ impl Pager {
                 },
                 height: (tree >> 32) as u32,
             };
-            self.add_dropped(number, tree, self.shm.next_checkpoint().epoch());
+            self.add_dropped(number, tree, self.shm().next_checkpoint().epoch());
             fail_point!("snapshot.dropping");
-            self.shm.set(CK_REQUEST, NOTHING);
+            self.shm().set(CK_REQUEST, NOTHING);
         }
         self.has_kept_it();
-        let catalogue = self.shm.next_checkpoint().catalogue();
-        self.shm.last_checkpoint().set_catalogue(catalogue);
+        let catalogue = self.shm().next_checkpoint().catalogue();
+        self.shm().last_checkpoint().set_catalogue(catalogue);
     }
 
     /// Return whether any process has a snapshot open.
@@ -207,13 +207,13 @@ impl Pager {
         self.slot()?;
         // A dead process's checkpoint that can only be completed: its change to the catalogue already counts.
         if !self.is_read_only()
-            && matches!(self.shm.next_checkpoint().phase(), WRITING | WRITTEN)
-            && self.shm.get(CK_REQUEST) != NOTHING
+            && matches!(self.shm().next_checkpoint().phase(), WRITING | WRITTEN)
+            && self.shm().get(CK_REQUEST) != NOTHING
             && self.depth() == 0
         {
             self.with_checkpoint(|_| Ok(()))?;
         }
-        catalogue::newest(&*self.file.using()?).map(|found| found.1)
+        catalogue::newest(&*self.file().using()?).map(|found| found.1)
     }
 
     /// Run `f` as the checkpointer with no checkpoint in progress. Errors are worded for snapshots.
@@ -228,7 +228,7 @@ impl Pager {
         }
         self.recover_dead_processes(None)?;
         self.with_checkpoint(|pager| {
-            let all = catalogue::read(&*pager.file.using()?, pager.catalogue_link())?;
+            let all = catalogue::read(&*pager.file().using()?, pager.catalogue_link())?;
             f(pager, all)
         })
     }
@@ -239,7 +239,7 @@ impl Pager {
         self.flip(request)?;
         fail_point!("snapshot.flipped");
         let done = self.resume_checkpoint();
-        if done.is_err() && self.shm.next_checkpoint().phase() == BUILDING {
+        if done.is_err() && self.shm().next_checkpoint().phase() == BUILDING {
             // A later checkpoint is built without this request.
             self.forget_request();
         }
@@ -263,7 +263,7 @@ impl Pager {
             }
             pager.checkpoint_with(&Request::Add(name))?;
             // Read the catalogue back, to report what is stored.
-            catalogue::read(&*pager.file.using()?, pager.catalogue_link())?
+            catalogue::read(&*pager.file().using()?, pager.catalogue_link())?
                 .into_iter()
                 .find(|s| s.name == name)
                 .ok_or_else(|| no_snapshot(name))
@@ -278,8 +278,8 @@ impl Pager {
                 return Err(no_snapshot(name));
             };
             let mut turns = 0;
-            while pager.shm.dropped().len() >= DROPPED_SLOTS - 2 {
-                if pager.shm.space().unknown_below() != 0 {
+            while pager.shm().dropped().len() >= DROPPED_SLOTS - 2 {
+                if pager.shm().space().unknown_below() != 0 {
                     // Nothing is freed before the free map is complete.
                     pager.rebuild_some()?;
                     continue;
@@ -300,7 +300,7 @@ impl Pager {
             }
             let _byte = Byte::take(pager, found)?;
             pager.checkpoint_with(&Request::Drop(found))?;
-            let left = catalogue::read(&*pager.file.using()?, pager.catalogue_link())?;
+            let left = catalogue::read(&*pager.file().using()?, pager.catalogue_link())?;
             if left.iter().any(|s| s.checkpoint == found.checkpoint) {
                 return Err(Error::invalid("the snapshot could not be dropped: try again"));
             }

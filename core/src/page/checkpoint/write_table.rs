@@ -85,14 +85,14 @@ impl Pager {
         let list = epoch as usize % 3;
         let physical = self.step(|pager, _| {
             if let Some((place, old)) = replaced {
-                pager.shm.list_push(list, [NODE_OLD, place, old])?;
+                pager.shm().list_push(list, [NODE_OLD, place, old])?;
             }
             let physical = pager.alloc_reserved()?;
             pager.intend_node(physical, list)?;
             fail_point!("checkpoint.node");
             // SAFETY: the page was just allocated and nothing reaches it until the meta page is written. It is filled
             // inside the step, because outside it another owner may have freed the page.
-            unsafe { pager.map.page_mut(physical) }?.copy_from_slice(page);
+            unsafe { pager.map().page_mut(physical) }?.copy_from_slice(page);
             Ok(physical)
         })?;
         Ok(Entry {
@@ -105,10 +105,10 @@ impl Pager {
     /// Free the pages of a dead checkpointer's unfinished tree. Called under the latch.
     pub(crate) fn forget_nodes(&self, epoch: u32) {
         let list = epoch as usize % 3;
-        let keep = self.shm.next_checkpoint().dirty();
-        let mut len = self.shm.list_len(list);
+        let keep = self.shm().next_checkpoint().dirty();
+        let mut len = self.shm().list_len(list);
         while len > keep {
-            let [lp, new, _] = self.shm.list_entry(list, len - 1);
+            let [lp, new, _] = self.shm().list_entry(list, len - 1);
             len -= 1;
             self.give_back_node(
                 len,

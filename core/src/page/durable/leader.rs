@@ -16,8 +16,8 @@ impl Pager {
     /// Wait for a bounded time until no other thread of this process leads; its slots are released next.
     pub(crate) fn let_leader_finish(&self) {
         let until = std::time::Instant::now() + self.bound();
-        let mine = self.membership.word();
-        while Owner::in_word(self.shm.group().leader()).is_some_and(|l| l.is_of(mine))
+        let mine = self.member_word();
+        while Owner::in_word(self.shm().group().leader()).is_some_and(|l| l.is_of(mine))
             && std::time::Instant::now() < until
         {
             std::thread::sleep(std::time::Duration::from_micros(100));
@@ -29,7 +29,7 @@ impl Pager {
         let (from, to) = group.due();
         if from < to {
             // Skip records that no meta page needs and no process waited for.
-            let old = self.shm.log().needed() / SECTOR * SECTOR;
+            let old = self.shm().log().needed() / SECTOR * SECTOR;
             let done = self.with_log(|log| {
                 self.write_ring(log, from.max(old).min(to), to)?;
                 self.whole().map_err(|e| std::io::Error::other(e.to_string()))?;
@@ -53,13 +53,13 @@ impl Pager {
     /// Run `f` on the log's file without holding its mutex: a child forked during a slow flush would have a copy of the
     /// mutex that is never unlocked.
     fn with_log<R>(&self, f: impl FnOnce(&LogFile) -> std::io::Result<R>) -> std::io::Result<R> {
-        let generation = self.shm.log().generation();
+        let generation = self.shm().log().generation();
         let known = self.log_file().clone();
         if let Some(log) = known.filter(|log| log.generation == generation && log.is_ours()) {
             return f(&log);
         }
-        let uuid = self.shm.uuid();
-        let log = match LogFile::find(&log_path(self.path()), &self.file, uuid, generation) {
+        let uuid = self.shm().uuid();
+        let log = match LogFile::find(&log_path(self.path()), self.file(), uuid, generation) {
             Ok(Found::Log(log)) if log.ring == RING => Arc::new(log),
             Ok(_) => return Err(std::io::Error::other("its file is gone")),
             Err(e) => return Err(std::io::Error::other(e.to_string())),
@@ -83,8 +83,8 @@ impl Pager {
     /// Abandon a log that cannot be written: records that are not in the file become durable by checkpoints.
     fn abandon_log(&self) -> Result<()> {
         self.latched(|pager, _| {
-            pager.shm.log().forget_file();
-            pager.shm.set_log_mode(OFF);
+            pager.shm().log().forget_file();
+            pager.shm().set_log_mode(OFF);
             Ok(())
         })
     }

@@ -31,7 +31,7 @@ impl Pager {
     /// `Error::DurabilityUnknown`, and no other error: the change is complete (1).
     #[cold]
     pub fn await_change(&self, wait: &mut Wait<'_>) -> Result<()> {
-        let durable = if self.redo.commit {
+        let durable = if self.redo().commit {
             self.await_durable(wait)
         } else {
             Ok(())
@@ -43,9 +43,9 @@ impl Pager {
     /// Request a checkpoint when the log is getting full, and make one when it is nearly full. The change is complete
     /// whatever the result: the next sync reports errors.
     fn checkpoint_if_log_full(&self) {
-        let log = self.shm.log();
+        let log = self.shm().log();
         let used = |since: u64| log.end().saturating_sub(since);
-        if self.shm.log_mode() != ON || used(log.needed_by_newest()) < DUE {
+        if self.shm().log_mode() != ON || used(log.needed_by_newest()) < DUE {
             return;
         }
         if used(log.needed()) < CROWDED {
@@ -69,20 +69,20 @@ impl Pager {
         };
         let mine = self.take_ticket();
         self.await_ticket(mine, wait)
-            .inspect_err(|_| self.redo.missed_waits.note(mine))?;
+            .inspect_err(|_| self.redo().missed_waits.note(mine))?;
         // A commit made with the log off has no ticket.
-        match self.shm.log_mode() {
+        match self.shm().log_mode() {
             // It was made before the checkpoint that turned the log on.
-            ON if !self.shm.log().is_on_hold() => Ok(()),
+            ON if !self.shm().log().is_on_hold() => Ok(()),
             ON => self.with_checkpoint_within(wait, |_| Ok(())),
             OFF if self.start_log().is_ok() => Ok(()),
-            _ => self.checkpoint_covering(self.shm.live().epoch(), wait),
+            _ => self.checkpoint_covering(self.shm().live().epoch(), wait),
         }
     }
 
     /// Wait for this ticket and for the targets of earlier waits that ended early.
     fn await_ticket(&self, mine: Ticket, wait: &mut Wait<'_>) -> Result<()> {
-        let (left_record, left_epoch) = self.redo.missed_waits.ends();
+        let (left_record, left_epoch) = self.redo().missed_waits.ends();
         let (end, epochs) = match mine {
             Ticket::Nothing => (left_record, left_epoch),
             Ticket::Record(end) => (left_record.max(end), left_epoch),
@@ -94,33 +94,33 @@ impl Pager {
         if end != 0 {
             self.flush_log(end, wait)?;
         }
-        self.redo.missed_waits.forget_durable(left_record, left_epoch);
+        self.redo().missed_waits.forget_durable(left_record, left_epoch);
         Ok(())
     }
 
     /// Make a checkpoint that holds the changes of this epoch, unless there is one already.
     fn checkpoint_covering(&self, epoch: u64, wait: &mut Wait<'_>) -> Result<()> {
-        if self.shm.last_checkpoint().number() >= epoch {
+        if self.shm().last_checkpoint().number() >= epoch {
             // The words of a store that was closed in between are not valid.
             return self.check_open();
         }
-        self.checkpoint_when(wait, || self.shm.last_checkpoint().number() < epoch)
+        self.checkpoint_when(wait, || self.shm().last_checkpoint().number() < epoch)
     }
 
     /// Make everything before `end` durable, or wait for the current leader to do it.
     fn flush_log(&self, end: u64, wait: &mut Wait<'_>) -> Result<()> {
         let slot = self.slot()?;
-        let me = Owner::new(self.membership.word(), slot).word();
-        let group = self.shm.group();
+        let me = Owner::new(self.member_word(), slot).word();
+        let group = self.shm().group();
         let mut started = None;
         while !group.is_durable(end) {
             self.check_open()?;
-            if self.shm.is_poisoned() {
+            if self.shm().is_poisoned() {
                 return Err(self.poisoned());
             }
-            if self.shm.log().generation() == 0 {
+            if self.shm().log().generation() == 0 {
                 // The log was abandoned.
-                return self.checkpoint_covering(self.shm.live().epoch(), wait);
+                return self.checkpoint_covering(self.shm().live().epoch(), wait);
             }
             if group.is_held(end) {
                 self.with_checkpoint_within(wait, |_| Ok(()))?;

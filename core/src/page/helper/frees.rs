@@ -42,14 +42,14 @@ impl Pager {
     #[inline]
     #[must_use]
     pub fn frees_when_idle(&self) -> bool {
-        self.shm.shortest_max_age() != 0
+        self.shm().shortest_max_age() != 0
     }
 
     /// Free for a while, if the store is quiet and this helper leads. Return when to check again, or None if nothing
     /// waits.
     pub(in crate::page) fn free_when_idle(&self, ending: &AtomicBool, quiet: &mut Idle) -> Option<Duration> {
         let hooks = self.hooks()?;
-        if !self.frees_when_idle() || self.shm.is_poisoned() || !self.is_leader() {
+        if !self.frees_when_idle() || self.shm().is_poisoned() || !self.is_leader() {
             return None;
         }
         match hooks.has_pending_frees(self) {

@@ -37,14 +37,14 @@ impl Pager {
     /// `free` are not. Called inside a section.
     pub(crate) fn is_crowded(&self, used: u64, free: u64, pages: u64) -> bool {
         let kept = self.kept_free();
-        let unused = self.shm.space().free();
+        let unused = self.shm().space().free();
         if unused >= kept + pages {
             // The file would not grow.
             return false;
         }
         // Pages of snapshots are neither live nor ever freed by a checkpoint: the lists name what can become free.
-        let listed: u64 = (0..3).map(|list| self.shm.list_len(list)).sum();
-        let taken = self.shm.space().file_pages().saturating_sub(unused);
+        let listed: u64 = (0..3).map(|list| self.shm().list_len(list)).sum();
+        let taken = self.shm().space().file_pages().saturating_sub(unused);
         let held = taken.saturating_sub(used).min(listed + free);
         let spare = ALLOWED.saturating_sub(GROWTH + OTHERS + kept);
         held >= LEAST && held + pages > used + spare
@@ -57,8 +57,8 @@ impl Pager {
         if !self.has_helper() {
             return None;
         }
-        let number = self.helper.room().ask();
-        self.shm.call_helpers();
+        let number = self.helper().room().ask();
+        self.shm().call_helpers();
         Some(number)
     }
 
@@ -67,37 +67,37 @@ impl Pager {
     pub(crate) fn await_room(&self, number: u32, wait: &mut Wait<'_>) {
         let mut waiting = WaitLoop::new(wait, self.bound());
         while let Ok(slice) = waiting.slice("room in the file", || "the helper".to_owned()) {
-            if self.helper.room().await_answer(number, slice) || !self.has_helper() {
+            if self.helper().room().await_answer(number, slice) || !self.has_helper() {
                 return;
             }
         }
     }
 
     fn has_helper(&self) -> bool {
-        let state = self.helper.state();
+        let state = self.helper().state();
         state.thread.as_ref().is_some_and(|t| !JoinHandle::is_finished(t))
     }
 
     /// Make room if any thread of this process has asked for it. Return whether one had. Called by the helper.
     pub(super) fn make_room_if_asked(&self) -> bool {
-        let Some(number) = self.helper.room().wanted() else {
+        let Some(number) = self.helper().room().wanted() else {
             return false;
         };
-        if self.shm.poison() == 0 {
-            let shared = self.helper.shared().clone();
+        if self.shm().poison() == 0 {
+            let shared = self.helper().shared().clone();
             let ends = Box::new(move || shared.is_ending());
             if let Err(e) = Wait::interruptible(self.bound(), ends, || self.make_room()) {
                 log::debug!("{}: no room was made in the file: {e}", self.path().display());
             }
         }
-        self.helper.room().answer(number);
+        self.helper().room().answer(number);
         true
     }
 
     /// Answer requests that come too late: the helper ends.
     pub(super) fn refuse_room(&self) {
-        if let Some(number) = self.helper.room().wanted() {
-            self.helper.room().answer(number);
+        if let Some(number) = self.helper().room().wanted() {
+            self.helper().room().answer(number);
         }
     }
 

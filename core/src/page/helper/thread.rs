@@ -78,18 +78,18 @@ impl Pager {
     #[must_use]
     #[inline]
     pub fn wants_help(&self) -> bool {
-        self.helper.is_absent() || self.dirty_pages() > *DIRTY_LIMIT.start()
+        self.helper().is_absent() || self.dirty_pages() > *DIRTY_LIMIT.start()
     }
 
     /// Do the work that `wants_help` found, without a checkpoint in this call. Called outside sections and
     /// transactions.
     #[cold]
     pub fn request_help(&self) {
-        let (dirty, store) = (self.dirty_pages(), self.shm.live().logical());
+        let (dirty, store) = (self.dirty_pages(), self.shm().live().logical());
         let due = dirty > store.clamp(*DIRTY_LIMIT.start(), *DIRTY_LIMIT.end());
         if due {
             self.demand_checkpoint();
-        } else if self.helper.is_absent() {
+        } else if self.helper().is_absent() {
             self.start_helper(false);
         }
         self.stand_in_for_helper(due);
@@ -106,14 +106,14 @@ impl Pager {
     #[must_use]
     pub fn undurable_age(&self) -> Option<Duration> {
         let list = self.undurable_epoch()? as usize % 3;
-        let at = self.shm.first_change_at(list);
+        let at = self.shm().first_change_at(list);
         Some(Duration::from_nanos(process::coarse_now().saturating_sub(at)))
     }
 
     /// Make the checkpoint that a helper would make, if none could be started: if it is `due`, or if no other process
     /// has a helper. The change is complete whatever the result: the next sync reports errors.
     pub(in crate::page) fn stand_in_for_helper(&self, due: bool) {
-        if self.helper.is_absent() && self.helper.state().refused && (due || self.leaves_undurable()) {
+        if self.helper().is_absent() && self.helper().state().refused && (due || self.leaves_undurable()) {
             let _ = self.checkpoint(&mut Wait::default());
         }
     }
@@ -122,7 +122,7 @@ impl Pager {
     /// dead session left changes that are not durable, or this process requires a shorter bound than the processes
     /// already present, which may have no helper. `wanted`: the bound before this process arrived.
     pub(in crate::page) fn start_helper_if_due(&self, wanted: u64) {
-        let want = self.shm.shortest_max_age();
+        let want = self.shm().shortest_max_age();
         if want != 0 && (self.undurable_epoch().is_some() || wanted != want && self.page_stat().processes > 1)
         {
             self.start_helper(false);
@@ -132,7 +132,7 @@ impl Pager {
 
     /// Require a bound on loss that is no longer than this, from now on.
     pub fn shorten_max_age(&self, age: Duration) -> Result<()> {
-        let wanted = self.shm.shortest_max_age();
+        let wanted = self.shm().shortest_max_age();
         let mut reg = self.registration()?;
         self.check_open()?;
         let ms = in_ms(age);
@@ -141,12 +141,12 @@ impl Pager {
             return Ok(());
         }
         reg.requirements.max_age = ms;
-        self.shm.set_max_age(reg.process as usize, ms);
+        self.shm().set_max_age(reg.process as usize, ms);
         drop(reg);
         // A sleeping helper checks again, and the next change checks whether this process needs one.
-        self.helper.check_again();
+        self.helper().check_again();
         self.start_helper_if_due(wanted);
-        self.shm.call_helpers();
+        self.shm().call_helpers();
         Ok(())
     }
 
@@ -154,10 +154,10 @@ impl Pager {
     /// bound.
     pub(in crate::page) fn leaves_undurable(&self) -> bool {
         let me = self.process();
-        let helps = |p: usize| p != me && self.shm.has_helper(p) && !self.process_is_dead(p);
+        let helps = |p: usize| p != me && self.shm().has_helper(p) && !self.process_is_dead(p);
         self.max_age().is_some()
             && self.undurable_epoch().is_some()
-            && !(0..self.shm.process_slots()).any(helps)
+            && !(0..self.shm().process_slots()).any(helps)
     }
 
     /// Run the helper thread.
@@ -167,24 +167,24 @@ impl Pager {
         let mut failures = 0;
         let mut quiet = Idle::new();
         while !ending.load(Ordering::SeqCst) {
-            let seen = self.shm.helper_calls();
+            let seen = self.shm().helper_calls();
             if self.make_room_if_asked() {
                 continue;
             }
             let again = self.free_when_idle(ending, &mut quiet);
             let now = Instant::now();
-            let demanded = self.shm.is_checkpoint_requested();
+            let demanded = self.shm().is_checkpoint_requested();
             let (Some(epoch), true) = (
                 self.undurable_epoch(),
-                (demanded || self.max_age().is_some()) && self.shm.poison() == 0,
+                (demanded || self.max_age().is_some()) && self.shm().poison() == 0,
             ) else {
                 notice = None;
                 if !ending.load(Ordering::SeqCst) {
-                    self.shm.await_helper_call(seen, again.unwrap_or(LONG));
+                    self.shm().await_helper_call(seen, again.unwrap_or(LONG));
                 }
                 continue;
             };
-            let beat = self.shm.checkpoint_steps();
+            let beat = self.shm().checkpoint_steps();
             let noticed = match &mut notice {
                 Some(n) if n.epoch == epoch => n,
                 other => other.insert(Notice { epoch, at: now, beat }),
@@ -200,7 +200,7 @@ impl Pager {
             }
             let waited = now.saturating_duration_since(noticed.at);
             if waited < due {
-                self.shm
+                self.shm()
                     .await_helper_call(seen, (due - waited).min(again.unwrap_or(LOOK)));
                 continue;
             }
@@ -212,7 +212,7 @@ impl Pager {
                 }
                 self.become_leader();
             }
-            self.shm.forget_call();
+            self.shm().forget_call();
             let begun = Instant::now();
             match self.checkpoint(&mut Wait::default()) {
                 Ok(()) => {
@@ -237,8 +237,8 @@ impl Pager {
         }
         self.refuse_room();
         let mine = self.helper_word();
-        if self.shm.replace_leading_helper(mine, 0) {
-            self.shm.call_helpers();
+        if self.shm().replace_leading_helper(mine, 0) {
+            self.shm().call_helpers();
         }
         self.quit_slot();
     }
@@ -252,21 +252,21 @@ impl Pager {
     }
 
     fn helper_word(&self) -> u64 {
-        Owner::new(self.membership.word(), 0).word()
+        Owner::new(self.member_word(), 0).word()
     }
 
     /// Return whether this process's helper leads. It takes the lead if no living process has it.
     pub(in crate::page) fn is_leader(&self) -> bool {
-        let (seen, mine) = (self.shm.leading_helper(), self.helper_word());
+        let (seen, mine) = (self.shm().leading_helper(), self.helper_word());
         let free = match Owner::in_word(seen) {
             None => true,
             Some(_) if seen == mine => return true,
             Some(other) => self.is_dead(other.process() as u16, other.generation()),
         };
-        free && self.shm.replace_leading_helper(seen, mine)
+        free && self.shm().replace_leading_helper(seen, mine)
     }
 
     fn become_leader(&self) {
-        self.shm.set_leading_helper(self.helper_word());
+        self.shm().set_leading_helper(self.helper_word());
     }
 }

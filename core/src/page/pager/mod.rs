@@ -1,5 +1,6 @@
 //! The pager: one open store, as a process sees it. `Pager` composes the protocols. The process-local state of each
-//! protocol is in its own file in `state`, and the shared state is in the sidecar (`shared`).
+//! protocol is in its own file in `state`, and the shared state is in the sidecar (`shared`). No field is visible in
+//! other wings (`parts`).
 //!
 //! 1. Higher wings add the operations: sections, checkpoints, recovery, opening and closing. `Above` has what this wing
 //!    and others need of higher ones.
@@ -11,6 +12,7 @@ pub(in crate::page) mod compose;
 pub(in crate::page) mod copies;
 pub(in crate::page) mod damage;
 pub(in crate::page) mod helper_thread;
+pub(in crate::page) mod parts;
 pub(in crate::page) mod processes;
 pub(in crate::page) mod state;
 pub(in crate::page) mod threads;
@@ -76,9 +78,9 @@ pub(in crate::page) struct Above {
 
 /// One open store, as this process sees it.
 pub struct Pager {
-    pub(in crate::page) shm: Shm,
-    pub(in crate::page) map: Map,
-    pub(in crate::page) file: Arc<Held>,
+    shm: Shm,
+    map: Map,
+    file: Arc<Held>,
     path: PathBuf,
     seed: u64,
     /// Distinguishes this opening from others of this process.
@@ -86,20 +88,20 @@ pub struct Pager {
     me: Weak<Pager>,
     read_only: bool,
     /// Set for an opening of one checkpoint.
-    pub(in crate::page) frozen: Option<Frozen>,
+    frozen: Option<Frozen>,
     /// Longest wait if the caller gives no bound.
     bound: Duration,
-    pub(in crate::page) membership: Membership,
-    pub(in crate::page) pins: Pins,
-    pub(in crate::page) lookups: LookupCache,
-    pub(in crate::page) lease_holder: LeaseHolder,
-    pub(in crate::page) kept_index: KeptIndex,
-    pub(in crate::page) transactions: Transactions,
-    pub(in crate::page) redo: Redo,
-    pub(in crate::page) watches: Watches,
-    pub(in crate::page) helper: Helper,
+    membership: Membership,
+    pins: Pins,
+    lookups: LookupCache,
+    lease_holder: LeaseHolder,
+    kept_index: KeptIndex,
+    transactions: Transactions,
+    redo: Redo,
+    watches: Watches,
+    helper: Helper,
     hooks: OnceLock<Box<dyn Hooks>>,
-    pub(in crate::page) openness: Openness,
+    openness: Openness,
     /// What higher wings do for lower ones.
     above: Above,
     _open: OpenStore,

@@ -22,6 +22,18 @@ impl Pager {
         self.noted_pid(process, generation).map(process::describe)
     }
 
+    /// Return a description of a thread of a process, as `describe_process` does. `slot`: the thread's.
+    #[must_use]
+    pub(crate) fn describe_thread(&self, process: u16, generation: u32, slot: u32) -> Option<String> {
+        let named = self.noted_pid(process, generation)?;
+        let has_slot = (slot as usize) < layout::THREAD_SLOTS
+            && self.shm.is_slot_of(slot, usize::from(process), generation);
+        Some(match has_slot {
+            true => process::describe_thread(named, self.shm.thread_id_of(slot)),
+            false => process::describe(named),
+        })
+    }
+
     fn noted_pid(&self, process: u16, generation: u32) -> Option<u64> {
         let p = process as usize;
         if p >= layout::PROCESS_SLOTS || self.shm.process_generation(p) != generation {
@@ -64,7 +76,7 @@ impl Pager {
     /// Return a description of a thread slot's owner, for messages.
     pub(crate) fn describe_slot(&self, slot: u32) -> String {
         match self.process_of(slot) {
-            Some(p) => process::describe(self.shm.process_pid(p)),
+            Some(p) => process::describe_thread(self.shm.process_pid(p), self.shm.thread_id_of(slot)),
             None => "a thread that has ended".to_owned(),
         }
     }
@@ -85,10 +97,12 @@ impl Pager {
         let Some(owner) = owner else {
             return "a process that has released it in the meantime; try again".to_owned();
         };
-        match owner.process() {
-            p if p < layout::PROCESS_SLOTS => process::describe(self.shm.process_pid(p)),
-            _ => "an unknown process".to_owned(),
+        let p = owner.process();
+        if p >= layout::PROCESS_SLOTS {
+            return "an unknown process".to_owned();
         }
+        let described = self.describe_thread(p as u16, owner.generation(), owner.slot());
+        described.unwrap_or_else(|| process::describe(self.shm.process_pid(p)))
     }
 
     /// If the owner of this thread slot is dead, recover its process. Return true if everything it held may be free

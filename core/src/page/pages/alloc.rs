@@ -18,8 +18,8 @@ impl Pager {
     /// Return the number of free pages reserved for the next checkpoint: the leaves and inner pages of the page table
     /// it may have to rewrite, and the snapshot catalogue.
     pub(crate) fn reserve(&self) -> u64 {
-        let leaves = self.shm.live().logical() / 256 + 1;
-        let catalogue = self.shm.last_checkpoint().catalogue_pages();
+        let leaves = self.shm().live().logical() / 256 + 1;
+        let catalogue = self.shm().last_checkpoint().catalogue_pages();
         leaves + leaves / 128 + catalogue + 12
     }
 
@@ -32,10 +32,10 @@ impl Pager {
     /// Make room in the dirty lists for one more page, for the pages of the table that the next checkpoint writes and
     /// replaces, and for as much in the next epoch as removing takes, so that a full disk stops neither.
     pub(crate) fn reserve_lists(&self) -> Result<()> {
-        let (now, nodes) = (self.shm.live().list(), 2 * self.reserve() as usize);
-        self.shm.list_room(now, 1 + nodes)?;
+        let (now, nodes) = (self.shm().live().list(), 2 * self.reserve() as usize);
+        self.shm().list_room(now, 1 + nodes)?;
         let next = REMOVAL as usize + nodes;
-        self.shm
+        self.shm()
             .ensure(Region::List((now + 1) % 3), next.min(LIST_MAX) * ENTRY)
     }
 
@@ -46,7 +46,7 @@ impl Pager {
             true => self.reserve(),
             false => self.kept_free(),
         };
-        if self.shm.space().free() <= keep {
+        if self.shm().space().free() <= keep {
             self.grow(keep)?;
         }
         self.take_free()
@@ -54,7 +54,7 @@ impl Pager {
 
     /// Allocate a free physical page from the reserve. Grow the file only if no page is free.
     pub(crate) fn alloc_reserved(&self) -> Result<PhysicalPage> {
-        if self.shm.space().free() == 0 {
+        if self.shm().space().free() == 0 {
             self.grow(0)?;
         }
         self.take_free()
@@ -63,7 +63,7 @@ impl Pager {
     /// Return an error unless so many pages are free beyond the reserve. Called under the latch.
     pub(crate) fn expect_free(&self, pages: u64) -> Result<()> {
         let keep = self.reserve() + pages;
-        if self.shm.space().free() <= keep {
+        if self.shm().space().free() <= keep {
             self.grow(keep)?;
         }
         Ok(())
@@ -79,22 +79,22 @@ impl Pager {
     /// Find a free page from the cursor on, so that an epoch's pages are adjacent. Its bit is not set yet: the caller
     /// writes an intent first.
     fn take_free(&self) -> Result<PhysicalPage> {
-        let pages = self.shm.space().file_pages();
-        let low = self.shm.space().unknown_below().max(2);
+        let pages = self.shm().space().file_pages();
+        let low = self.shm().space().unknown_below().max(2);
         for _ in 0..2 {
             // In tests take the lowest, so that pages are reused as soon as they are free.
             let cursor = if cfg!(feature = "testing") {
                 0
             } else {
-                self.shm.space().cursor()
+                self.shm().space().cursor()
             };
             let start = cursor.clamp(low, pages.max(low));
             if let Some(p) = self.scan(start, pages).or_else(|| self.scan(low, start)) {
-                self.shm.space().set_cursor(p + 1);
+                self.shm().space().set_cursor(p + 1);
                 return Ok(PhysicalPage(p as u32));
             }
             // The hint was wrong: no page is free.
-            self.shm.space().set_free(0);
+            self.shm().space().set_free(0);
             self.grow(0)?;
         }
         Err(Error::Corrupt {
@@ -106,7 +106,7 @@ impl Pager {
     fn scan(&self, from: u64, to: u64) -> Option<u64> {
         let mut page = from;
         while page < to {
-            let word = self.shm.used_bits(page);
+            let word = self.shm().used_bits(page);
             let free = !word & (u64::MAX << (page % 64));
             if free != 0 {
                 let found = page / 64 * 64 + u64::from(free.trailing_zeros());
@@ -119,47 +119,47 @@ impl Pager {
 
     /// Mark a page as used, after the intent was written.
     pub(crate) fn set_used(&self, page: PhysicalPage) {
-        if self.shm.mark_used(u64::from(page.0), true) {
-            let n = self.shm.space().free();
-            self.shm.space().set_free(n.saturating_sub(1));
+        if self.shm().mark_used(u64::from(page.0), true) {
+            let n = self.shm().space().free();
+            self.shm().space().set_free(n.saturating_sub(1));
         }
     }
 
     /// Free a page.
     pub(crate) fn set_free(&self, page: PhysicalPage) {
         let page = u64::from(page.0);
-        if page < 2 || page >= self.shm.space().file_pages() {
+        if page < 2 || page >= self.shm().space().file_pages() {
             return;
         }
-        if self.shm.mark_used(page, false) && page >= self.shm.space().unknown_below() {
-            let n = self.shm.space().free();
-            self.shm.space().set_free(n + 1);
+        if self.shm().mark_used(page, false) && page >= self.shm().space().unknown_below() {
+            let n = self.shm().space().free();
+            self.shm().space().set_free(n + 1);
         }
     }
 
     /// Recount the free pages.
     pub(crate) fn recount_free(&self) {
-        let pages = self.shm.space().file_pages();
-        let low = self.shm.space().unknown_below().max(2);
+        let pages = self.shm().space().file_pages();
+        let low = self.shm().space().unknown_below().max(2);
         let mut free = 0;
         let mut page = low;
         while page < pages {
             if page.is_multiple_of(64) && page + 64 <= pages {
-                free += u64::from(self.shm.used_bits(page).count_zeros());
+                free += u64::from(self.shm().used_bits(page).count_zeros());
                 page += 64;
             } else {
-                free += u64::from(!self.shm.is_used(page));
+                free += u64::from(!self.shm().is_used(page));
                 page += 1;
             }
         }
-        self.shm.space().set_free(free);
+        self.shm().space().set_free(free);
     }
 
     /// Grow the file by a part of its size, or on a nearly full disk by the available space. Return an error unless
     /// more than `keep` pages are free afterwards.
     #[cold]
     fn grow(&self, keep: u64) -> Result<()> {
-        let pages = self.shm.space().file_pages();
+        let pages = self.shm().space().file_pages();
         if pages >= MAX_PAGES {
             return Err(Error::NoSpace {
                 what: "the store has reached its largest size",
@@ -169,18 +169,18 @@ impl Pager {
         let mut more = (pages / 8).clamp(64, GROWTH).max(keep + 1).min(MAX_PAGES - pages);
         loop {
             let done = self
-                .shm
+                .shm()
                 .ensure(Region::FreeMap, ((pages + more) as usize).div_ceil(64) * 8)
                 .and_then(|()| {
                     file::allocate(
-                        &self.file,
+                        self.file(),
                         pages * PAGE_SIZE as u64,
                         more * PAGE_SIZE as u64,
                         "the store file",
                     )
                 })
                 // The new pages count only if this process can map them.
-                .and_then(|()| self.map.reach((pages + more) as usize * PAGE_SIZE));
+                .and_then(|()| self.map().reach((pages + more) as usize * PAGE_SIZE));
             match done {
                 Ok(()) => break,
                 Err(_) if more > 1 => more /= 2,
@@ -188,7 +188,7 @@ impl Pager {
             }
         }
         // Bits past the old end are zero, free: the end is published last.
-        let space = self.shm.space();
+        let space = self.shm().space();
         space.grow(more);
         if space.free() <= keep {
             return Err(Error::NoSpace {

@@ -12,7 +12,7 @@ impl Pager {
     /// Return a page of the durable tree, or a data page of the last checkpoint, verified.
     pub(crate) fn verified(&self, entry: Entry, what: &'static str) -> Result<&[u8; PAGE_SIZE]> {
         let at = u64::from(entry.physical) * PAGE_SIZE as u64;
-        if entry.physical < 2 || u64::from(entry.physical) >= self.shm.space().file_pages() {
+        if entry.physical < 2 || u64::from(entry.physical) >= self.shm().space().file_pages() {
             return Err(Error::Corrupt {
                 what: "a page number beyond the file (offset)",
                 at,
@@ -20,7 +20,7 @@ impl Pager {
         }
         // SAFETY: pages of a checkpoint are never written while it can be reached (I1), and the caller is in a section
         // or runs the checkpoint, so it stays reachable.
-        let page = unsafe { self.map.page(PhysicalPage(entry.physical)) }?;
+        let page = unsafe { self.map().page(PhysicalPage(entry.physical)) }?;
         if entry.fits(page) {
             return Ok(page);
         }
@@ -29,12 +29,12 @@ impl Pager {
         };
         self.keep_copy(follow, entry, what)?;
         // SAFETY: as above: the copy is complete, and it is not made again while it matches its checksum.
-        unsafe { self.map.page(PhysicalPage(entry.physical)) }
+        unsafe { self.map().page(PhysicalPage(entry.physical)) }
     }
 
     /// Return the durable root and the height of its tree. Every checkpoint writes a new root.
     pub(crate) fn root(&self) -> (Entry, u32) {
-        let last = self.shm.last_checkpoint();
+        let last = self.shm().last_checkpoint();
         let [word, sum] = last.root();
         (
             Entry {
@@ -67,7 +67,7 @@ impl Pager {
             entry = Entry::read(node, (page >> (8 * height) & 0xff) as usize);
         }
         // A page with a later birth would count as one of the current epoch, which may be written.
-        if u64::from(entry.birth) > self.shm.last_checkpoint().number() {
+        if u64::from(entry.birth) > self.shm().last_checkpoint().number() {
             return Err(Error::Corrupt {
                 what: "a page that is younger than its checkpoint (file offset)",
                 at: u64::from(entry.physical) * PAGE_SIZE as u64,
@@ -93,7 +93,7 @@ impl Pager {
         if !holds() {
             return Err(Error::Busy(ObjectId(0)));
         }
-        Ok(self.shm.fill_entry(page, word))
+        Ok(self.shm().fill_entry(page, word))
     }
 
     /// Return the page table that the opening shows.

@@ -34,7 +34,7 @@ impl Pager {
             // valid, and no process reads the incomplete state.
             self.poison_once(poison::UNDOABLE);
         }
-        dirty_set::clear(&self.shm);
+        dirty_set::clear(self.shm());
         drop(gate);
         done
     }
@@ -53,11 +53,11 @@ impl Pager {
         self.finish_switch();
         self.finish_log_commit();
         // The dead process may have cut the log by a commit and died before its further steps.
-        self.shm.change_era();
+        self.shm().change_era();
         // Without undo records the change was committed, or changed nothing.
-        match self.shm.undo_len() {
-            0 => self.shm.ring().publish(),
-            _ => self.shm.ring().discard(),
+        match self.shm().undo_len() {
+            0 => self.shm().ring().publish(),
+            _ => self.shm().ring().discard(),
         }
         fail_point!("recover.feed");
         self.undo_to(0)?;
@@ -65,9 +65,9 @@ impl Pager {
         fail_point!("recover.undone");
         // The dead process may have completed a change without counting it. The count must change so that every cache
         // is invalidated.
-        self.shm.live().invalidate_caches();
+        self.shm().live().invalidate_caches();
         // It may not have reported the first change of an epoch to the helpers either.
-        self.shm.call_helpers();
+        self.shm().call_helpers();
         Ok(())
     }
 
@@ -81,18 +81,18 @@ impl Pager {
             }
         };
         self.forget_transaction();
-        self.shm.set_depth(slot, 0);
+        self.shm().set_depth(slot, 0);
         self.latch().release();
         done
     }
 
     /// Release what the calling thread has in the store: it ends.
     pub(in crate::page) fn thread_ends(&self, slot: u32) {
-        if self.openness.is_closed() {
+        if self.is_closed() {
             return;
         }
-        if self.transactions.has_dead() {
-            self.transactions
+        if self.transactions().has_dead() {
+            self.transactions()
                 .change_dead(|blocks| blocks.forget_dead_of(slot));
         }
         if let Some(_turn) = self.turn(slot) {
@@ -100,16 +100,16 @@ impl Pager {
             let _ = self.recover_as(slot);
         }
         let (process, generation) = (self.process(), self.generation());
-        if !self.shm.is_thread_of(slot, process, generation) {
+        if !self.shm().is_thread_of(slot, process, generation) {
             return;
         }
-        self.shm.leave_checkpoint(slot);
-        self.shm.clear_mark(slot);
+        self.shm().leave_checkpoint(slot);
+        self.shm().clear_mark(slot);
         let mut wait = Wait::at_most(AT_AN_END);
         let released = self.with_latch(&mut wait, || self.release_thread(process, generation, slot));
         match released {
-            Ok(()) => self.shm.give_back_slot(slot, process, generation),
-            Err(_) => self.shm.end_with_locks(slot, process, generation),
+            Ok(()) => self.shm().give_back_slot(slot, process, generation),
+            Err(_) => self.shm().end_with_locks(slot, process, generation),
         }
     }
 }

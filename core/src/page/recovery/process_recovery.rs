@@ -20,14 +20,14 @@ impl Pager {
             Some(slot) => slot,
             None => self.slot()?,
         };
-        match self.membership.probe.take(process)? {
+        match self.membership().probe.take(process)? {
             Some(_byte) => self.recover_locked(process, mine, holding.is_some()),
             None => Ok(false),
         }
     }
 
     fn recover_locked(&self, process: usize, mine: u32, holding: bool) -> Result<bool> {
-        if !self.shm.is_process_present(process) {
+        if !self.shm().is_process_present(process) {
             return Ok(true);
         }
         if holding {
@@ -45,7 +45,7 @@ impl Pager {
         if !taken {
             return Ok(false);
         }
-        let name = crate::raw::process::describe(self.shm.process_pid(process));
+        let name = crate::raw::process::describe(self.shm().process_pid(process));
         fail_point!("recover.process");
         self.lower_marks(process);
         let recovered = self.recover(mine);
@@ -65,10 +65,10 @@ impl Pager {
 
     /// Clear the marks of a dead process's threads, which are in no section.
     fn lower_marks(&self, process: usize) {
-        for slot in 0..self.shm.thread_slots() {
+        for slot in 0..self.shm().thread_slots() {
             if self.process_of(slot) == Some(process) {
-                self.shm.clear_mark(slot);
-                self.shm.set_depth_of_other(slot, 0);
+                self.shm().clear_mark(slot);
+                self.shm().set_depth_of_other(slot, 0);
             }
         }
     }
@@ -77,21 +77,21 @@ impl Pager {
     /// process's byte held.
     fn clear_process(&self, process: usize) -> Result<bool> {
         self.lower_marks(process);
-        let generation = self.shm.process_generation(process);
+        let generation = self.shm().process_generation(process);
         let held = match self.hooks() {
             Some(hooks) => hooks.process_died(self, process as u16, generation)?,
             None => false,
         };
         fail_point!("recover.locks");
-        self.shm.watches_nothing(process);
-        for slot in 0..self.shm.thread_slots() {
+        self.shm().watches_nothing(process);
+        for slot in 0..self.shm().thread_slots() {
             if self.process_of(slot) == Some(process) {
-                self.shm.leave_checkpoint(slot);
-                self.shm.free_thread_slot(slot);
+                self.shm().leave_checkpoint(slot);
+                self.shm().free_thread_slot(slot);
             }
         }
         fail_point!("recover.slots");
-        free_process_slot(&self.shm, process);
+        free_process_slot(self.shm(), process);
         Ok(held)
     }
 

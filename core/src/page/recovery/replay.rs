@@ -21,7 +21,7 @@ impl Pager {
     /// Replay the log that the checkpoint names. The process is alone with a new sidecar. Return whether any record was
     /// replayed.
     pub(crate) fn replay_log(&self, meta: &Meta) -> Result<bool> {
-        if self.shm.is_replayed() {
+        if self.shm().is_replayed() {
             return Ok(false);
         }
         let path = log_path(self.path());
@@ -33,10 +33,10 @@ impl Pager {
                 path.display()
             ),
         };
-        let log = match LogFile::find(&path, &self.file, meta.uuid, meta.log.generation)? {
+        let log = match LogFile::find(&path, self.file(), meta.uuid, meta.log.generation)? {
             Found::Log(log) => log,
             Found::Emptied => {
-                self.shm.log().has_nothing_to_replay();
+                self.shm().log().has_nothing_to_replay();
                 return Ok(false);
             }
             Found::Missing => return Err(refused("is missing".to_owned())),
@@ -54,10 +54,10 @@ impl Pager {
             (place, replayed) = (next, true);
         }
         // If this checkpoint is damaged later, the one before it needs its own part of the log.
-        let before = Meta::before(&*self.file.using()?, meta)?
+        let before = Meta::before(&*self.file().using()?, meta)?
             .filter(|m| m.log.generation == meta.log.generation)
             .map_or(meta.log.at, |m| m.log.at.min(meta.log.at));
-        self.shm.log().is_replayed_to(place.at, before);
+        self.shm().log().is_replayed_to(place.at, before);
         Ok(replayed)
     }
 
@@ -67,15 +67,15 @@ impl Pager {
             record.ranges(|range| pager.replay_range(&range))?;
             drop(gate);
             pager.whole()?;
-            let next = record.next_id().max(pager.shm.live().next_id());
-            pager.shm.live().set_next_id(next);
+            let next = record.next_id().max(pager.shm().live().next_id());
+            pager.shm().live().set_next_id(next);
             Ok(())
         })
     }
 
     fn replay_range(&self, range: &Range<'_>) -> Result<()> {
         let page = range.addr.page().0;
-        let logical = self.shm.live().logical();
+        let logical = self.shm().live().logical();
         // New pages are added one at a time.
         if page > logical {
             return Err(Error::Corrupt {
@@ -84,7 +84,7 @@ impl Pager {
             });
         }
         self.extend_logical(page)?;
-        let entry = match self.shm.entry(page) {
+        let entry = match self.shm().entry(page) {
             0 => self.fill(page, || true)?,
             entry => entry,
         };
@@ -100,7 +100,7 @@ impl Pager {
         };
         // SAFETY: under the latch with the gate raised (`section`, invariant 1), and no other process has the store
         // open.
-        let bytes = unsafe { self.map.page_mut(physical) }?;
+        let bytes = unsafe { self.map().page_mut(physical) }?;
         if range.whole {
             bytes.fill(0);
         }

@@ -54,10 +54,10 @@ struct Left {
 impl Pager {
     /// Take the sidecar over. Return true if it was not sealed.
     pub(in crate::page) fn inherit(&self, meta: &Meta, meta_sum: u64) -> Result<bool> {
-        let sealed = self.shm.unseal();
+        let sealed = self.shm().unseal();
         let ready = match sealed {
             true => {
-                self.shm.forget_threads();
+                self.shm().forget_threads();
                 Ok(())
             }
             false => self
@@ -68,7 +68,7 @@ impl Pager {
         let done = ready.and_then(|()| self.recover(0));
         if let Err(e) = done {
             // Nothing was lost: it can be retried when the cause is gone.
-            self.shm.forget_poison();
+            self.shm().forget_poison();
             return Err(match e {
                 Error::Corrupt { what, at } => unusable(
                     self.path(),
@@ -80,7 +80,7 @@ impl Pager {
             });
         }
         fail_point!("recover.inherit");
-        self.shm.free_latch();
+        self.shm().free_latch();
         Ok(!sealed)
     }
 
@@ -93,7 +93,7 @@ impl Pager {
 
     /// Check everything that is needed. It changes nothing that a second check would need.
     fn look(&self, meta: &Meta, meta_sum: u64) -> Result<Left> {
-        let shm = &self.shm;
+        let shm = self.shm();
         let (live, next) = (shm.live(), shm.next_checkpoint());
         let (base, epoch) = (meta.checkpoint, live.epoch());
         let (phase, ck_epoch) = (next.phase(), next.epoch());
@@ -141,7 +141,7 @@ impl Pager {
         }
         shm.check_log(meta)?;
         let len = self
-            .file
+            .file()
             .using()?
             .metadata()
             .map_err(|e| Error::io("fstat", e))?
@@ -159,8 +159,8 @@ impl Pager {
             used: Vec::new(),
         };
         // From here on only the durable tree is read through words of the sidecar, and they come from the store.
-        self.shm
-            .build_on(meta, meta_sum, &Meta::before(&*self.file.using()?, meta)?);
+        self.shm()
+            .build_on(meta, meta_sum, &Meta::before(&*self.file().using()?, meta)?);
         shm.space().set_file_pages(pages);
         if building {
             let list = (ended % 3) as usize;
@@ -189,9 +189,9 @@ impl Pager {
     /// the live table.
     fn read_list(&self, list: usize, len: u64, epoch: u64, logical: u64, left: &mut Left) -> Result<()> {
         let bad = |page| wrong("the dirty list in the sidecar (page)", page);
-        let pages = self.shm.space().file_pages();
+        let pages = self.shm().space().file_pages();
         for i in 0..len {
-            let [page, new, before] = self.shm.list_entry(list, i);
+            let [page, new, before] = self.shm().list_entry(list, i);
             if page >= logical {
                 return Err(bad(page));
             }
@@ -223,7 +223,7 @@ impl Pager {
     /// Return how many entries of the current epoch's list count, according to the intent of a dead writer about its
     /// last entry.
     fn valid_list_len(&self, now: usize, epoch: u64, logical: u64) -> Result<u64> {
-        let shm = &self.shm;
+        let shm = self.shm();
         let [kind, page, old, new, list, len] = shm.intent();
         let have = shm.list_len(now);
         let bad = || wrong("the copy intent in the sidecar", kind);
@@ -257,7 +257,7 @@ impl Pager {
 
     /// Rebuild the live table and the free map, and clear the rest. It can be repeated.
     fn rebuild(&self, meta: &Meta, meta_sum: u64, left: &Left) -> Result<()> {
-        let shm = &self.shm;
+        let shm = self.shm();
         let [kind, swung, ..] = shm.intent();
         let swings = |page: u64| matches!(kind, cow::DATA | cow::RELEASE) && swung == page;
         let (pages, logical) = (shm.space().file_pages(), shm.live().logical());
@@ -293,7 +293,7 @@ impl Pager {
         }
         next.set_freed(0);
         self.request_keep(meta, !left.live.is_empty());
-        shm.build_on(meta, meta_sum, &Meta::before(&*self.file.using()?, meta)?);
+        shm.build_on(meta, meta_sum, &Meta::before(&*self.file().using()?, meta)?);
         shm.ensure(Region::FreeMap, (pages as usize).div_ceil(64) * 8)?;
         shm.zero(Region::Table, logical as usize * 8)?;
         shm.zero(Region::FreeMap, (pages as usize).div_ceil(64) * 8)?;
@@ -307,7 +307,7 @@ impl Pager {
         self.forget_dropped()?;
         shm.begin_rebuild(meta, pages);
         shm.last_checkpoint().set_unflushed(true);
-        shm.log().stop(meta, &Meta::before(&*self.file.using()?, meta)?);
+        shm.log().stop(meta, &Meta::before(&*self.file().using()?, meta)?);
         live.set_next_id(live.next_id() + IDS);
         shm.forget_processes();
         fail_point!("takeover.made");
@@ -318,13 +318,13 @@ impl Pager {
     /// Forget the dropped snapshots, except one that a process still reads if none of its pages was freed yet. The
     /// rebuild of the free map finds the pages of the others.
     fn forget_dropped(&self) -> Result<()> {
-        for d in self.shm.dropped() {
-            let is_possible = d.checkpoint < self.shm.live().epoch()
+        for d in self.shm().dropped() {
+            let is_possible = d.checkpoint < self.shm().live().epoch()
                 && d.cursor == 0
-                && d.since < self.shm.live().epoch()
-                && u64::from(d.tree.root.physical) < self.shm.space().file_pages();
+                && d.since < self.shm().live().epoch()
+                && u64::from(d.tree.root.physical) < self.shm().space().file_pages();
             if !is_possible || !self.is_claimed(d.checkpoint)? {
-                self.shm.forget_dropped(d.slot);
+                self.shm().forget_dropped(d.slot);
             }
         }
         Ok(())
@@ -332,12 +332,12 @@ impl Pager {
 
     /// Return whether every record of the undo log belongs to a page that was changed in this epoch.
     fn check_undo(&self) -> Result<()> {
-        let (logical, epoch) = (self.shm.live().logical(), self.shm.live().epoch());
+        let (logical, epoch) = (self.shm().live().logical(), self.shm().live().epoch());
         let mut strange = None;
-        self.shm.undo_ranges(|addr, len, _| {
+        self.shm().undo_ranges(|addr, len, _| {
             let page = addr.page().0;
             let fits =
-                addr.offset() + len <= PAGE_SIZE && page < logical && self.shm.entry(page) >> 32 == epoch;
+                addr.offset() + len <= PAGE_SIZE && page < logical && self.shm().entry(page) >> 32 == epoch;
             if !fits {
                 strange = Some(addr.0);
             }

@@ -30,7 +30,7 @@ impl Pager {
     /// inside a write section, at its end.
     #[cold]
     pub(crate) fn commit_logged(&self) {
-        let shm = &self.shm;
+        let shm = self.shm();
         let mut ticket = Ticket::Nothing;
         if shm.undo_len() != 0 {
             if !self.any_process_wants_commits() {
@@ -53,7 +53,7 @@ impl Pager {
         fail_point!("log.appended");
         shm.forget_undo();
         fail_point!("log.committed");
-        self.shm.log().count_record();
+        self.shm().log().count_record();
         if ticket != Ticket::Nothing {
             self.issue_ticket(ticket);
         }
@@ -62,23 +62,23 @@ impl Pager {
     /// Complete the commit of a dead process: its record counts if its change is complete, and is discarded otherwise.
     /// Called under the latch, before the undo log is undone.
     pub(crate) fn finish_log_commit(&self) {
-        if self.shm.undo_len() == 0 {
-            self.shm.log().count_record();
+        if self.shm().undo_len() == 0 {
+            self.shm().log().count_record();
         } else {
-            self.shm.log().discard_record();
+            self.shm().log().discard_record();
         }
     }
 
     /// Write the record. Return its end, or None if the log has no room for it.
     fn append(&self) -> Result<Option<u64>> {
-        let shm = &self.shm;
+        let shm = self.shm();
         if shm.undo_len() > UNDO_MOST {
             return Ok(None);
         }
         let place = shm.log().place();
         let used = place.at.saturating_sub(shm.log().needed() / SECTOR * SECTOR);
         let room = LONGEST.min(RING.saturating_sub(used) as usize);
-        let mut scratch = self.redo.scratch();
+        let mut scratch = self.redo().scratch();
         let Scratch { ranges, record } = &mut *scratch;
         let first_new = self.changed_ranges(ranges)?;
         let builder = Builder::new(record, place, shm.live().next_id(), room);
@@ -99,7 +99,7 @@ impl Pager {
     fn changed_ranges(&self, ranges: &mut Vec<(u64, u64)>) -> Result<Option<u64>> {
         ranges.clear();
         let mut first_new = None;
-        self.shm.undo_ranges(|addr, len, old| {
+        self.shm().undo_ranges(|addr, len, old| {
             if len == 8 && addr == sb::NEXT_PAGE {
                 // The oldest record comes last: it holds the number of pages before the change.
                 first_new = Some(old);
@@ -154,21 +154,21 @@ impl Pager {
                 }
             }
         }
-        Ok(builder.finish(self.redo.commit))
+        Ok(builder.finish(self.redo().commit))
     }
 
     /// Return a page that was changed in this epoch.
     fn live_page(&self, page: PageNo) -> Result<&[u8; PAGE_SIZE]> {
-        if page.0 >= self.shm.live().logical() {
+        if page.0 >= self.shm().live().logical() {
             return Err(bad(page.addr()));
         }
-        let entry = self.shm.entry(page.0);
-        if entry >> 32 != self.shm.live().epoch() {
+        let entry = self.shm().entry(page.0);
+        if entry >> 32 != self.shm().live().epoch() {
             return Err(bad(page.addr()));
         }
         // SAFETY: this is inside the write section that changed the page (`section`, invariant 1), which is its only
         // user.
-        unsafe { self.map.page(PhysicalPage(entry as u32)) }
+        unsafe { self.map().page(PhysicalPage(entry as u32)) }
     }
 
     fn write_to_ring(&self, at: u64, record: &[u8]) {
@@ -176,7 +176,7 @@ impl Pager {
         for chunk in record.chunks_exact(8) {
             let mut b = [0; 8];
             b.copy_from_slice(chunk);
-            self.shm
+            self.shm()
                 .cell::<{ layout::LOG }>((at % RING) as usize)
                 .store(u64::from_ne_bytes(b), Ordering::Relaxed);
             at += 8;
@@ -187,7 +187,7 @@ impl Pager {
     pub(in crate::page) fn read_ring(&self, at: u64, bytes: &mut [u8]) {
         let mut at = at;
         for chunk in bytes.chunks_exact_mut(8) {
-            let word = self.shm.cell::<{ layout::LOG }>((at % RING) as usize);
+            let word = self.shm().cell::<{ layout::LOG }>((at % RING) as usize);
             chunk.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
             at += 8;
         }

@@ -15,7 +15,7 @@ impl Pager {
         let (serial, left) = TICKET.replace((self.serial(), ticket));
         if serial == self.serial() {
             // The ticket of a commit that was not waited for.
-            self.redo.missed_waits.note(left);
+            self.redo().missed_waits.note(left);
         }
     }
 

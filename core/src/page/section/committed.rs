@@ -64,16 +64,16 @@ impl Pager {
             // (`session::follow`), and the reader waits for that.
             return None;
         }
-        let mut index = self.kept_index.take();
+        let mut index = self.kept_index().take();
         for _ in 0..ATTEMPTS {
-            let tag = Tag::now(&self.shm);
+            let tag = Tag::now(self.shm());
             // A commit in progress may have cut the log. A later reader never finds an older state than an earlier one.
-            if index.tag != tag || index.len > self.shm.undo_len() as usize {
+            if index.tag != tag || index.len > self.shm().undo_len() as usize {
                 index = Index::of(tag);
             }
-            let done = index.catch_up(&self.shm);
+            let done = index.catch_up(self.shm());
             fence(Ordering::Acquire);
-            if Tag::now(&self.shm) != tag {
+            if Tag::now(self.shm()) != tag {
                 continue;
             }
             if done.is_err() {
@@ -82,7 +82,7 @@ impl Pager {
             return Some(Committed {
                 pager: self,
                 tag,
-                limit: self.shm.live().logical(),
+                limit: self.shm().live().logical(),
                 index: RefCell::new(index),
                 chains: [const { OnceCell::new() }; CHAINS],
             });
@@ -93,7 +93,7 @@ impl Pager {
     /// Return whether a reader has read the committed state recently and the writer has completed nothing since. There
     /// is then no need to wait for the writer again.
     pub(crate) fn writer_is_stopped(&self) -> bool {
-        self.kept_index.is_of(Tag::now(&self.shm))
+        self.kept_index().is_of(Tag::now(self.shm()))
     }
 }
 
@@ -101,7 +101,7 @@ impl<'p> Committed<'p> {
     /// Return whether the state is still the one at the beginning of the section.
     pub(crate) fn holds(&self) -> bool {
         fence(Ordering::Acquire);
-        Tag::now(&self.pager.shm) == self.tag
+        Tag::now(self.pager.shm()) == self.tag
     }
 
     /// Return the number of logical pages that may be looked up.
@@ -127,7 +127,7 @@ impl<'p> Committed<'p> {
             }
             link = &copied.next;
         }
-        let entry = match self.pager.shm.entry(page.0) {
+        let entry = match self.pager.shm().entry(page.0) {
             0 => fill()?,
             entry => entry,
         };
@@ -139,13 +139,13 @@ impl<'p> Committed<'p> {
             return Ok(Where::InPlace(physical));
         }
         let mut bytes = Box::new([0; PAGE_SIZE]);
-        self.pager.map.copy_page(physical, &mut bytes)?;
+        self.pager.map().copy_page(physical, &mut bytes)?;
         // The page is copied before the log's length is loaded.
         fence(Ordering::Acquire);
         let mut index = self.index.borrow_mut();
-        index.catch_up(&self.pager.shm)?;
+        index.catch_up(self.pager.shm())?;
         for end in index.records(page.0) {
-            self.pager.shm.undo_in_copy(end, &mut bytes)?;
+            self.pager.shm().undo_in_copy(end, &mut bytes)?;
         }
         let copied = link.get_or_init(|| {
             Box::new(Copied {
@@ -161,6 +161,6 @@ impl<'p> Committed<'p> {
 impl Drop for Committed<'_> {
     /// Return the index for the next reader.
     fn drop(&mut self) {
-        self.pager.kept_index.leave(self.index.get_mut());
+        self.pager.kept_index().leave(self.index.get_mut());
     }
 }

@@ -27,8 +27,8 @@ impl Pager {
             return Ok(()); // A thread without a slot has no section.
         };
         // After a failed rollback the gate stays raised without a section.
-        let writing = self.latch().is_held_by(slot) && self.shm.is_gate_raised() && !self.is_unreadable();
-        if writing || self.shm.is_reading(slot) {
+        let writing = self.latch().is_held_by(slot) && self.shm().is_gate_raised() && !self.is_unreadable();
+        if writing || self.shm().is_reading(slot) {
             return Err(Error::invalid(
                 "a section of this store is open on this thread: return from the closure of `read` or `write` first",
             ));
@@ -40,10 +40,10 @@ impl Pager {
     #[inline]
     pub fn read(&self, wait: &mut Wait<'_>) -> Result<ReadSection<'_>> {
         let slot = self.acting_slot()?;
-        if self.shm.is_reading(slot) {
+        if self.shm().is_reading(slot) {
             return Err(section_is_open());
         }
-        match self.shm.try_enter(slot) {
+        match self.shm().try_enter(slot) {
             Some(marked) => self.inside(slot, marked).ok_or(Error::Closed),
             None => self.enter_slowly(slot, wait),
         }
@@ -66,8 +66,8 @@ impl Pager {
     #[inline(always)]
     fn inside(&self, slot: u32, marked: bool) -> Option<ReadSection<'_>> {
         // A closing thread sets `closed` and then waits for the marks of this process.
-        if self.openness.is_closed() {
-            self.shm.leave_gate(slot);
+        if self.is_closed() {
+            self.shm().leave_gate(slot);
             return None;
         }
         let watch = marked && !self.is_transaction_of(slot);
@@ -78,9 +78,9 @@ impl Pager {
     /// quickly.
     #[cold]
     fn read_beside(&self, slot: u32) -> Result<Option<ReadSection<'_>>> {
-        self.shm.enter_beside(slot);
+        self.shm().enter_beside(slot);
         let mut section = ReadSection::new(self, slot, Stay::Beside, false);
-        if self.openness.is_closed() {
+        if self.is_closed() {
             return Err(Error::Closed);
         }
         Ok(self.committed().map(|committed| {
@@ -93,10 +93,10 @@ impl Pager {
     #[inline(always)]
     pub fn try_read(&self) -> Option<ReadSection<'_>> {
         let slot = self.known_slot()?;
-        if self.shm.is_reading(slot) {
+        if self.shm().is_reading(slot) {
             return None;
         }
-        let marked = self.shm.try_enter(slot)?;
+        let marked = self.shm().try_enter(slot)?;
         self.inside(slot, marked)
     }
 
@@ -109,15 +109,15 @@ impl Pager {
         if self.writer_is_stopped() {
             self.recover_latch_if_owner_dead(self.latch().owner())?;
             if !self.latch().is_held_by(slot)
-                && self.shm.is_gate_raised()
+                && self.shm().is_gate_raised()
                 && let Some(section) = self.read_beside(slot)?
             {
                 return Ok(section);
             }
         }
         for _ in 0..2000 {
-            if !self.shm.is_gate_raised()
-                && let Some(marked) = self.shm.try_enter(slot)
+            if !self.shm().is_gate_raised()
+                && let Some(marked) = self.shm().try_enter(slot)
             {
                 return self.inside(slot, marked).ok_or(Error::Closed);
             }
@@ -126,7 +126,7 @@ impl Pager {
         let begun = Instant::now();
         let mut wait_loop = WaitLoop::new(wait, self.bound());
         loop {
-            if let Some(marked) = self.shm.try_enter(slot) {
+            if let Some(marked) = self.shm().try_enter(slot) {
                 return self.inside(slot, marked).ok_or(Error::Closed);
             }
             if self.is_unreadable() {
@@ -143,8 +143,8 @@ impl Pager {
                 return Ok(section);
             }
             let slice = slice?;
-            self.shm.sleep_at_gate(slice);
-            if self.shm.is_gate_raised() {
+            self.shm().sleep_at_gate(slice);
+            if self.shm().is_gate_raised() {
                 self.recover_latch_if_owner_dead(owner)?;
             }
         }
@@ -157,12 +157,12 @@ impl Pager {
             return Err(Error::ReadOnly);
         }
         let slot = self.acting_slot()?;
-        if self.shm.is_reading(slot) {
+        if self.shm().is_reading(slot) {
             return Err(section_is_open());
         }
         // Only the latch's owner raises the gate.
         let turn = self.latch_or_turn(slot, wait, || {
-            self.shm.is_gate_raised() && self.latch().is_held_by(slot)
+            self.shm().is_gate_raised() && self.latch().is_held_by(slot)
         })?;
         let took = turn.is_none();
         let gate = match self.raise_gate(slot) {
@@ -176,15 +176,15 @@ impl Pager {
                 return Err(e);
             }
         };
-        let transaction = self.shm.depth(slot) > 0;
+        let transaction = self.shm().depth(slot) > 0;
         let mut section = WriteSection {
             read: ReadSection::new(self, slot, Stay::Writer, false),
             gate,
-            undo: self.shm.undo_len(),
+            undo: self.shm().undo_len(),
             fresh_from: 0,
             deferred: Vec::new(),
             retired: Vec::new(),
-            epoch: self.shm.live().epoch(),
+            epoch: self.shm().live().epoch(),
             now: 0,
             transaction,
             owned: took,

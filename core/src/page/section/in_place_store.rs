@@ -30,7 +30,10 @@ impl Pager {
     #[inline(always)]
     pub(crate) fn try_in_place(&self) -> Option<InPlaceSection<'_>> {
         let slot = self.known_slot()?;
-        if self.helper.is_absent() || self.is_read_only() || self.wants_commit() || self.shm.is_reading(slot)
+        if self.helper().is_absent()
+            || self.is_read_only()
+            || self.wants_commit()
+            || self.shm().is_reading(slot)
         {
             return None;
         }
@@ -40,7 +43,7 @@ impl Pager {
         }
         // A closing thread sets `closed` under the latch. With the redo log on, every change goes through the log; it
         // is also turned on and off under the latch.
-        let refused = self.openness.is_closed() || self.shm.poison() | self.shm.log_mode() != 0;
+        let refused = self.is_closed() || self.shm().poison() | self.shm().log_mode() != 0;
         let raised = if refused || self.whole().is_err() {
             None
         } else {
@@ -77,7 +80,7 @@ impl InPlaceSection<'_> {
     /// Return whether any process watches the container: its changes are to be announced.
     #[inline(always)]
     pub(crate) fn is_watched(&self, id: ObjectId) -> bool {
-        self.read.pager.shm.is_watched(id)
+        self.read.pager.shm().is_watched(id)
     }
 
     /// Replace the word at `at`, after stamping the time at `time_at`. Return false if this is not possible here
@@ -89,7 +92,7 @@ impl InPlaceSection<'_> {
         else {
             return false;
         };
-        let map = &self.read.pager.map;
+        let map = self.read.pager.map();
         // SAFETY: this section is the only one in the store (invariant 1), and the pages are those of
         // this epoch (`place`).
         let stamped = unsafe { map.store_time(time_page, time_offset, process::coarse_now()) };
@@ -103,7 +106,7 @@ impl InPlaceSection<'_> {
             return false;
         }
         fail_point!("in_place.stored");
-        self.read.pager.shm.live().count_change();
+        self.read.pager.shm().live().count_change();
         true
     }
 
@@ -114,8 +117,8 @@ impl InPlaceSection<'_> {
         if offset & 7 != 0 || page.0 >= self.read.limit {
             return None;
         }
-        let entry = self.read.pager.shm.entry(page.0);
-        let writable = entry & ABSENT == 0 && entry >> 32 == self.read.pager.shm.live().epoch();
+        let entry = self.read.pager.shm().entry(page.0);
+        let writable = entry & ABSENT == 0 && entry >> 32 == self.read.pager.shm().live().epoch();
         writable.then_some((PhysicalPage(entry as u32), offset))
     }
 }

@@ -87,21 +87,21 @@ impl ReadSection<'_> {
     /// `fresh`. Return its stamp; None: nothing may be kept.
     #[must_use]
     pub(crate) fn grant_lease(&self, bucket: u16, stamp: u64, fresh: u64) -> Option<u64> {
-        let holder = self.pager().lease_holder.get()?;
+        let holder = self.pager().holder_of_leases()?;
         if !self.keeps_writers_out() {
             return None;
         }
-        self.pager().shm.lease(holder, bucket).grant(stamp, fresh)
+        self.pager().shm().lease(holder, bucket).grant(stamp, fresh)
     }
 
     /// Return whether another process may keep an entry. Only for a section of the writer.
     #[inline]
     pub(crate) fn may_be_leased(&self, id: ObjectId, key: impl FnOnce() -> Option<u64>) -> bool {
-        self.pager().shm.has_leases() && self.is_leased(&[bucket(id.0, None), bucket(id.0, key())])
+        self.pager().shm().has_leases() && self.is_leased(&[bucket(id.0, None), bucket(id.0, key())])
     }
 
     fn is_leased(&self, buckets: &[u16]) -> bool {
-        let shm = &self.pager().shm;
+        let shm = self.pager().shm();
         (0..LEASE_HOLDERS).any(|holder| buckets.iter().any(|b| shm.lease(holder, *b).value() != 0))
     }
 
@@ -119,7 +119,7 @@ impl WriteSection<'_> {
         if key.is_some() {
             self.touched.note(both[1]);
         }
-        if !self.read.pager.shm.has_leases() {
+        if !self.read.pager.shm().has_leases() {
             return Ok(());
         }
         self.demand(both.into_iter(), true, self.insists)
@@ -128,7 +128,7 @@ impl WriteSection<'_> {
     /// Look at all leases: what changes is not one entry.
     pub(super) fn look_for_all_leases(&mut self, can_run_again: bool) -> Result<()> {
         self.touched.note_all();
-        if !self.read.pager.shm.has_leases() {
+        if !self.read.pager.shm().has_leases() {
             return Ok(());
         }
         self.demand(0..LEASE_BUCKETS as u16, false, self.insists || !can_run_again)
@@ -136,7 +136,7 @@ impl WriteSection<'_> {
 
     /// Look again at the leases of what this section changes: readers were inside.
     pub(super) fn look_again_for_leases(&mut self) -> Result<()> {
-        if !self.read.pager.shm.has_leases() {
+        if !self.read.pager.shm().has_leases() {
             return Ok(());
         }
         match self.touched.noted() {
@@ -159,10 +159,10 @@ impl WriteSection<'_> {
         let pager = self.read.pager;
         let mut awaited = Vec::new();
         for holder in 0..LEASE_HOLDERS {
-            let is_own = pager.lease_holder.get() == Some(holder);
+            let is_own = pager.holder_of_leases() == Some(holder);
             let mut any = false;
             for bucket in buckets.clone() {
-                let lease = pager.shm.lease(holder, bucket);
+                let lease = pager.shm().lease(holder, bucket);
                 if is_own && single && (lease.value() == 0 || note_touched(bucket)) {
                     continue;
                 }
@@ -175,7 +175,7 @@ impl WriteSection<'_> {
                 }
             }
             if any {
-                pager.shm.call_lease_holder(holder);
+                pager.shm().call_lease_holder(holder);
             }
         }
         if awaited.is_empty() {
@@ -207,7 +207,7 @@ impl Pager {
     /// Wait until leases are given up, or have expired.
     fn await_leases(&self, awaited: &[Awaited], mut wait_loop: Option<WaitLoop<'_, '_>>) -> Result<()> {
         for a in awaited {
-            while self.shm.lease(a.holder, a.bucket).value() == a.seen {
+            while self.shm().lease(a.holder, a.bucket).value() == a.seen {
                 let slice = match &mut wait_loop {
                     Some(wait_loop) => wait_loop.slice("the cache of a mount to be given up", || {
                         self.describe_lease_holder(a.holder)
@@ -215,7 +215,7 @@ impl Pager {
                     None => SLICE,
                 };
                 self.expire_leases();
-                self.shm
+                self.shm()
                     .sleep_on_lease(a.holder, a.bucket, a.seen, slice.min(SLICE));
             }
         }
@@ -235,7 +235,7 @@ impl Pager {
             let mut leases = HashMap::new();
             for (holder, b) in (0..LEASE_HOLDERS).flat_map(|h| (0..LEASE_BUCKETS as u16).map(move |b| (h, b)))
             {
-                let word = self.shm.lease(holder, b).value();
+                let word = self.shm().lease(holder, b).value();
                 if word == 0 {
                     continue;
                 }
@@ -254,15 +254,15 @@ impl Pager {
     }
 
     fn end_lease_of(&self, holder: usize, bucket: u16, seen: u64) -> bool {
-        let ended = self.shm.lease(holder, bucket).end(seen);
+        let ended = self.shm().lease(holder, bucket).end(seen);
         if ended && seen & WANTED != 0 {
-            self.shm.wake_lease(holder, bucket);
+            self.shm().wake_lease(holder, bucket);
         }
         ended
     }
 
     fn describe_lease_holder(&self, holder: usize) -> String {
-        let owner = self.shm.lease_holder(holder);
+        let owner = self.shm().lease_holder(holder);
         let process = (owner as u32).wrapping_sub(1) as u16;
         self.describe_process(process, (owner >> 32) as u32)
             .unwrap_or_else(|| "a mount that has ended".to_owned())
@@ -276,19 +276,19 @@ impl Pager {
     /// Become a holder of leases. Return false if there are as many as there can be, or the opening cannot change the
     /// store.
     pub(crate) fn claim_leases(&self) -> Result<bool> {
-        if self.is_read_only() || self.frozen.is_some() {
+        if self.is_read_only() || self.is_frozen() {
             return Ok(false);
         }
         self.slot()?;
         let mine = owner_word(self.process(), self.generation());
         for holder in 0..LEASE_HOLDERS {
-            let old = self.shm.lease_holder(holder);
+            let old = self.shm().lease_holder(holder);
             let is_free = old == 0 || {
                 let process = (old as u32).wrapping_sub(1) as u16;
                 self.is_dead(process, (old >> 32) as u32)
             };
-            if is_free && self.shm.set_lease_holder(holder, old, mine) {
-                self.lease_holder.set(Some(holder));
+            if is_free && self.shm().set_lease_holder(holder, old, mine) {
+                self.set_holder_of_leases(Some(holder));
                 return Ok(true);
             }
         }
@@ -297,16 +297,16 @@ impl Pager {
 
     /// Stop being a holder. The kernel keeps nothing any more.
     pub(crate) fn release_leases(&self) {
-        let Some(holder) = self.lease_holder.get() else {
+        let Some(holder) = self.holder_of_leases() else {
             return;
         };
-        self.lease_holder.set(None);
+        self.set_holder_of_leases(None);
         for b in 0..LEASE_BUCKETS as u16 {
-            let word = self.shm.lease(holder, b).value();
+            let word = self.shm().lease(holder, b).value();
             self.end_lease_of(holder, b, word);
         }
         let mine = owner_word(self.process(), self.generation());
-        self.shm.set_lease_holder(holder, mine, 0);
+        self.shm().set_lease_holder(holder, mine, 0);
     }
 
     /// Sleep until a change wants leases of this holder, if none has since there were `seen` calls, for `at_most`.
@@ -315,53 +315,53 @@ impl Pager {
         if self.outside_sections().is_err() {
             return self.lease_calls();
         }
-        let Some(holder) = self.lease_holder.get() else {
+        let Some(holder) = self.holder_of_leases() else {
             std::thread::sleep(at_most);
             return seen;
         };
-        self.shm.await_lease_call(holder, seen, at_most);
-        self.shm.lease_calls(holder)
+        self.shm().await_lease_call(holder, seen, at_most);
+        self.shm().lease_calls(holder)
     }
 
     /// Return the number of calls of this holder so far.
     pub(crate) fn lease_calls(&self) -> u32 {
-        self.lease_holder.get().map_or(0, |h| self.shm.lease_calls(h))
+        self.holder_of_leases().map_or(0, |h| self.shm().lease_calls(h))
     }
 
     /// Return this holder's leases as bucket and word.
     pub(crate) fn own_leases(&self) -> Vec<(u16, u64)> {
-        let Some(holder) = self.lease_holder.get().filter(|_| self.shm.has_leases()) else {
+        let Some(holder) = self.holder_of_leases().filter(|_| self.shm().has_leases()) else {
             return Vec::new();
         };
         (0..LEASE_BUCKETS as u16)
-            .map(|b| (b, self.shm.lease(holder, b).value()))
+            .map(|b| (b, self.shm().lease(holder, b).value()))
             .filter(|(_, word)| *word != 0)
             .collect()
     }
 
     /// Return the word of a lease of this holder; 0: there is none.
     pub(crate) fn own_lease(&self, bucket: u16) -> u64 {
-        let holder = self.lease_holder.get();
-        holder.map_or(0, |h| self.shm.lease(h, bucket).value())
+        let holder = self.holder_of_leases();
+        holder.map_or(0, |h| self.shm().lease(h, bucket).value())
     }
 
     /// Call this holder: leases are wanted.
     pub(crate) fn call_for_leases(&self) {
-        if let Some(holder) = self.lease_holder.get() {
-            self.shm.call_lease_holder(holder);
+        if let Some(holder) = self.holder_of_leases() {
+            self.shm().call_lease_holder(holder);
         }
     }
 
     /// End a lease of this holder whose word was seen: its kernel keeps nothing of the bucket.
     pub(crate) fn end_lease(&self, bucket: u16, seen: u64) -> bool {
-        let holder = self.lease_holder.get();
+        let holder = self.holder_of_leases();
         holder.is_some_and(|holder| self.end_lease_of(holder, bucket, seen))
     }
 
     /// Make changes wait for a bucket until this holder has given it up.
     pub(crate) fn hold_back_lease(&self, bucket: u16, stamp: u64) {
-        if let Some(holder) = self.lease_holder.get() {
-            self.shm.lease(holder, bucket).hold_back(stamp);
+        if let Some(holder) = self.holder_of_leases() {
+            self.shm().lease(holder, bucket).hold_back(stamp);
         }
     }
 }

@@ -11,14 +11,14 @@ impl ReadSection<'_> {
         if self.restructured {
             0
         } else {
-            self.pager().shm.live().structure()
+            self.pager().shm().live().structure()
         }
     }
 
     /// Return the cached lookup of something, if it is still valid.
     #[inline(always)]
     pub(in crate::page) fn remembered(&self, about: [u64; 3]) -> Option<[u64; 2]> {
-        let row = self.pager().lookups.row(self.slot)?;
+        let row = self.pager().lookups_of(self.slot)?;
         row.find(about, self.structure_here())
     }
 
@@ -26,7 +26,7 @@ impl ReadSection<'_> {
     #[inline]
     pub(in crate::page) fn remember(&self, about: [u64; 3], found: [u64; 2]) {
         let structure = self.structure_here();
-        if let Some(row) = self.pager().lookups.row(self.slot) {
+        if let Some(row) = self.pager().lookups_of(self.slot) {
             row.note(about, found, structure, || self.holds());
         }
     }
@@ -38,7 +38,7 @@ impl Pager {
     #[inline(always)]
     pub(crate) fn seems_cached(&self, about: [u64; 3]) -> bool {
         self.known_slot()
-            .and_then(|slot| self.lookups.row(slot))
+            .and_then(|slot| self.lookups_of(slot))
             .is_some_and(|row| row.has(about, self.structure_now()))
     }
 
@@ -46,6 +46,6 @@ impl Pager {
     /// immediately.
     #[inline(always)]
     pub(crate) fn structure_now(&self) -> u64 {
-        self.shm.live().structure()
+        self.shm().live().structure()
     }
 }

@@ -59,7 +59,7 @@ impl WriteSection<'_> {
     }
 
     fn ring(&self) -> Ring<'_> {
-        self.read.pager.shm.ring()
+        self.read.pager.shm().ring()
     }
 
     /// Publish the records of the change that was committed.
@@ -81,7 +81,7 @@ impl Pager {
     /// Wake the processes that wait for changes. The caller has released the latch.
     #[cold]
     pub(crate) fn wake_feeds(&self) {
-        let sleepers = self.shm.ring_sleepers();
+        let sleepers = self.shm().ring_sleepers();
         sleepers.futex.fetch_add(1, Ordering::SeqCst);
         sleepers.wake(i32::MAX);
     }
@@ -91,8 +91,8 @@ impl Pager {
         self.outside_sections()?;
         let bucket = bucket(id);
         self.with_latch(wait, || {
-            if self.watches.add(self.membership.word(), bucket) {
-                self.shm.watch(self.process(), bucket);
+            if self.add_watch(bucket) {
+                self.shm().watch(self.process(), bucket);
             }
             Ok(())
         })
@@ -103,8 +103,8 @@ impl Pager {
     pub(crate) fn unwatch(&self, id: ObjectId, wait: &mut Wait<'_>) {
         let bucket = bucket(id);
         let _ = self.with_latch(wait, || {
-            if self.watches.remove(self.membership.word(), bucket) {
-                self.shm.watch_no_more(self.process(), [bucket]);
+            if self.remove_watch(bucket) {
+                self.shm().watch_no_more(self.process(), [bucket]);
             }
             Ok(())
         });
@@ -115,8 +115,8 @@ impl Pager {
         self.outside_sections()?;
         self.with_latch(wait, || {
             for bucket in 0..BUCKETS {
-                if self.watches.add(self.membership.word(), bucket) {
-                    self.shm.watch(self.process(), bucket);
+                if self.add_watch(bucket) {
+                    self.shm().watch(self.process(), bucket);
                 }
             }
             Ok(())
@@ -126,8 +126,8 @@ impl Pager {
     /// Undo one call of `watch_all`; see `unwatch`.
     pub(crate) fn unwatch_all(&self, wait: &mut Wait<'_>) {
         let _ = self.with_latch(wait, || {
-            let ended = (0..BUCKETS).filter(|b| self.watches.remove(self.membership.word(), *b));
-            self.shm.watch_no_more(self.process(), ended);
+            let ended = (0..BUCKETS).filter(|b| self.remove_watch(*b));
+            self.shm().watch_no_more(self.process(), ended);
             Ok(())
         });
     }
@@ -135,7 +135,7 @@ impl Pager {
     /// Return what names this process among the store's users. It differs in a forked child, which watches nothing.
     pub(crate) fn member(&self) -> Result<u64> {
         self.slot()?;
-        Ok(self.membership.word())
+        Ok(self.member_word())
     }
 
     /// Return the number by which records name this process.
@@ -146,17 +146,17 @@ impl Pager {
 
     /// Return the end of the feed.
     pub(crate) fn feed_end(&self) -> u64 {
-        self.shm.ring().end()
+        self.shm().ring().end()
     }
 
     /// Copy the records after `from` to `into`, which is empty.
     pub(crate) fn feed(&self, from: u64, into: &mut Vec<u64>) -> Found {
-        self.shm.ring().read(from, into)
+        self.shm().ring().read(from, into)
     }
 
     /// Sleep for at most `slice` while the feed ends at `end`.
     pub(crate) fn await_feed(&self, end: u64, slice: Duration) {
         let ready = || self.feed_end() != end;
-        self.shm.ring_sleepers().sleep_unless(slice, ready);
+        self.shm().ring_sleepers().sleep_unless(slice, ready);
     }
 }

@@ -44,7 +44,7 @@ pub struct ReadSection<'p> {
 impl Drop for ReadSection<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.pager.shm.leave_gate(self.slot);
+        self.pager.shm().leave_gate(self.slot);
         if !self.pins.is_empty() {
             self.give_pins_back();
         }
@@ -57,7 +57,7 @@ impl<'p> ReadSection<'p> {
         ReadSection {
             pager,
             slot,
-            limit: pager.shm.live().logical(),
+            limit: pager.shm().live().logical(),
             watch,
             restructured: false,
             stay,
@@ -90,7 +90,7 @@ impl ReadSection<'_> {
         if page.0 >= self.limit {
             return Err(Error::corrupt(BEYOND, addr));
         }
-        match self.pager.shm.entry(page.0) {
+        match self.pager.shm().entry(page.0) {
             0 => self.pager.fill(page.0, || self.holds()),
             entry => Ok(entry),
         }
@@ -101,7 +101,7 @@ impl ReadSection<'_> {
     #[inline(always)]
     pub(crate) fn holds(&self) -> bool {
         match self.stay {
-            Stay::Inside => self.pager.shm.reader_holds(self.slot),
+            Stay::Inside => self.pager.shm().reader_holds(self.slot),
             Stay::Beside => self.committed.as_ref().is_some_and(|c| c.holds()),
             Stay::Writer => true,
         }
@@ -133,7 +133,7 @@ impl ReadSection<'_> {
         let bytes = match committed.page(page, addr, excludes, fill)? {
             Where::Copy(bytes) => bytes,
             // SAFETY: this section keeps writers out (invariant 1) for as long as the borrow lives.
-            Where::InPlace(physical) => unsafe { self.pager.map.page(physical) }?,
+            Where::InPlace(physical) => unsafe { self.pager.map().page(physical) }?,
         };
         Ok(&bytes[addr.offset()..addr.offset() + len])
     }
@@ -176,7 +176,7 @@ impl ReadSection<'_> {
     /// Pin a container for this process, in the section that found it, so that it cannot be freed in between.
     #[doc(hidden)]
     pub fn pin_id(&self, id: ObjectId) -> Result<()> {
-        self.pager.pins.pin(&self.pager.shm, self.pager.process(), id)?;
+        self.pager.pin(id)?;
         if self.stay != Stay::Writer {
             self.pins.add(id);
         }
@@ -192,7 +192,7 @@ impl ReadSection<'_> {
     #[cold]
     fn give_pins_back(&self) {
         for id in self.pins.take() {
-            self.pager.pins.unpin(&self.pager.shm, self.pager.process(), id);
+            self.pager.unpin(id);
         }
     }
 }
@@ -207,7 +207,7 @@ impl Pages for ReadSection<'_> {
         let physical = self.translate(page, addr)?;
         // SAFETY: this section keeps writers out (invariant 1) for as long as the borrow lives, or it is revoked and no
         // result of its reads is used (invariant 5).
-        Ok(&unsafe { self.pager.map.page(physical) }?[offset..offset + len])
+        Ok(&unsafe { self.pager.map().page(physical) }?[offset..offset + len])
     }
 
     #[inline(always)]
@@ -215,7 +215,7 @@ impl Pages for ReadSection<'_> {
         if let Ok((page, offset)) = within_page(addr, 1)
             && let Ok(physical) = self.translate(page, addr)
         {
-            self.pager.map.prefetch(physical, offset);
+            self.pager.map().prefetch(physical, offset);
         }
     }
 
@@ -252,7 +252,7 @@ impl Pages for ReadSection<'_> {
 
     #[inline]
     fn reading(&self, id: ObjectId) -> Result<()> {
-        if self.watch && dirty_set::contains(&self.pager.shm, id) {
+        if self.watch && dirty_set::contains(self.pager.shm(), id) {
             return Err(Error::Busy(id));
         }
         Ok(())

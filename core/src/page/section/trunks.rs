@@ -47,7 +47,7 @@ impl WriteSection<'_> {
                 return;
             }
             fail_point!("retired.release");
-            let entry = pager.shm.entry(page.0);
+            let entry = pager.shm().entry(page.0);
             if pager.release(page.0, entry).is_err() {
                 return;
             }

@@ -71,8 +71,8 @@ impl WriteSection<'_> {
     fn log_time(&self, addr: Addr, physical: PhysicalPage, offset: usize) -> Result<()> {
         let pager = self.read.pager;
         // SAFETY: this write section is the only one in the store (invariant 1).
-        let old = word_in(&unsafe { pager.map.page(physical) }?[offset..offset + 8]);
-        pager.shm.log_word(addr, old)
+        let old = word_in(&unsafe { pager.map().page(physical) }?[offset..offset + 8]);
+        pager.shm().log_word(addr, old)
     }
 
     /// Set the actor that changes the store in this section (by default the thread).
@@ -93,7 +93,7 @@ impl WriteSection<'_> {
 
     /// Put back the frees that the transaction's operations have deferred, so that they can be applied.
     pub(crate) fn take_transaction_frees(&mut self) {
-        if let Some(kept) = self.read.pager.transactions.blocks().frees() {
+        if let Some(kept) = self.read.pager.transactions().blocks().frees() {
             self.deferred.append(kept);
         }
     }
@@ -112,23 +112,23 @@ impl WriteSection<'_> {
         let pager = self.read.pager;
         self.done = true;
         if self.read.restructured {
-            pager.shm.live().restructured();
+            pager.shm().live().restructured();
         }
         if self.transaction {
-            if let Some(kept) = pager.transactions.blocks().frees() {
+            if let Some(kept) = pager.transactions().blocks().frees() {
                 kept.append(&mut self.deferred);
             }
         } else {
             debug_assert!(self.deferred.is_empty(), "commit with frees not applied");
             // The commit is one store. Before it the operation can only be undone; after it the operation is complete.
             fail_point!("commit.operation");
-            if pager.shm.log_mode() != 0 {
+            if pager.shm().log_mode() != 0 {
                 pager.commit_logged();
             } else {
-                pager.shm.forget_undo();
+                pager.shm().forget_undo();
             }
             fail_point!("commit.done");
-            pager.shm.live().count_change();
+            pager.shm().live().count_change();
             if self.announced.is_some() {
                 self.publish_notices();
             }
@@ -157,18 +157,18 @@ impl WriteSection<'_> {
     fn fresh_page(&mut self, page: PageNo) -> Result<()> {
         let entry = self.read.entry(page, page.addr())?;
         let physical = self.read.pager.writable(page.0, entry, false, self.removing)?;
-        if self.read.pager.shm.log_mode() != 0 && self.needs_undo(page) {
-            self.read.pager.shm.log_note(page.addr(), PAGE_SIZE)?;
+        if self.read.pager.shm().log_mode() != 0 && self.needs_undo(page) {
+            self.read.pager.shm().log_note(page.addr(), PAGE_SIZE)?;
         }
         // SAFETY: this is a write section (invariant 1), and the new page is not in use.
-        unsafe { self.read.pager.map.page_mut(physical) }?.fill(0);
+        unsafe { self.read.pager.map().page_mut(physical) }?.fill(0);
         Ok(())
     }
 
     /// Create the superblock of a new store.
     pub(crate) fn create_superblock(&mut self) -> Result<()> {
         self.read.pager.extend_logical(0)?;
-        self.read.limit = self.read.pager.shm.live().logical();
+        self.read.limit = self.read.pager.shm().live().logical();
         let entry = self.read.entry(PageNo(0), Addr(0))?;
         self.read.pager.writable(0, entry, true, false)?;
         self.fresh_from = 1;
@@ -196,7 +196,7 @@ impl Drop for WriteSection<'_> {
             pager.undo_or_poison(self.undo);
         }
         // A single operation holds the latch alone: no transaction is open.
-        let marked = (self.transaction || !self.owned) && pager.shm.is_gate_marked();
+        let marked = (self.transaction || !self.owned) && pager.shm().is_gate_marked();
         let lowered = self.gate.lower_late(marked, self.done);
         // One full barrier serves both words (releasing the latch is one). A sleeper counts itself before it checks the
         // words, so either it sees them changed or it is counted here.
@@ -262,12 +262,12 @@ impl PagesMut for WriteSection<'_> {
         let pager = self.read.pager;
         if self.needs_undo(page) {
             // SAFETY: this write section is the only one in the store (invariant 1).
-            let old = word_in(&unsafe { pager.map.page(physical) }?[offset..offset + 8]);
-            pager.shm.log_word(addr, old)?;
+            let old = word_in(&unsafe { pager.map().page(physical) }?[offset..offset + 8]);
+            pager.shm().log_word(addr, old)?;
             fail_point!("undo.logged");
         }
         // SAFETY: as above; the borrow of the old bytes has ended.
-        unsafe { pager.map.store_u64(physical, offset, value) }
+        unsafe { pager.map().store_u64(physical, offset, value) }
     }
 
     #[inline]
@@ -282,15 +282,15 @@ impl PagesMut for WriteSection<'_> {
             // The committed state beside a transaction is read for long: its times must be those of its contents. A
             // single operation may leave the new time when it is undone.
             if !self.transaction {
-                if pager.shm.log_mode() != 0 {
-                    pager.shm.log_note(addr, 8)?;
+                if pager.shm().log_mode() != 0 {
+                    pager.shm().log_note(addr, 8)?;
                 }
-            } else if pager.transactions.is_first_touch(addr) {
+            } else if pager.transactions().is_first_touch(addr) {
                 self.log_time(addr, physical, offset)?;
             }
         }
         // SAFETY: this write section is the only one in the store (invariant 1).
-        unsafe { pager.map.store_time(physical, offset, now) }
+        unsafe { pager.map().store_time(physical, offset, now) }
     }
 
     fn set_bytes(&mut self, addr: Addr, bytes: &[u8]) -> Result<()> {
@@ -299,9 +299,9 @@ impl PagesMut for WriteSection<'_> {
         let physical = self.write_page(page, addr)?;
         let pager = self.read.pager;
         // SAFETY: this write section is the only one in the store (invariant 1).
-        let target = &mut unsafe { pager.map.page_mut(physical) }?[offset..offset + bytes.len()];
+        let target = &mut unsafe { pager.map().page_mut(physical) }?[offset..offset + bytes.len()];
         if self.needs_undo(page) {
-            pager.shm.log_bytes(addr, target)?;
+            pager.shm().log_bytes(addr, target)?;
         }
         target.copy_from_slice(bytes);
         Ok(())
@@ -313,11 +313,11 @@ impl PagesMut for WriteSection<'_> {
         let physical = self.write_page(page, addr)?;
         // A page that could not be read may only seem free. It must not be filled, because the fill is not logged.
         self.whole()?;
-        if self.read.pager.shm.log_mode() != 0 && self.needs_undo(page) {
-            self.read.pager.shm.log_note(addr, len)?;
+        if self.read.pager.shm().log_mode() != 0 && self.needs_undo(page) {
+            self.read.pager.shm().log_note(addr, len)?;
         }
         // SAFETY: this write section is the only one in the store (invariant 1).
-        Ok(&mut unsafe { self.read.pager.map.page_mut(physical) }?[offset..offset + len])
+        Ok(&mut unsafe { self.read.pager.map().page_mut(physical) }?[offset..offset + len])
     }
 
     fn alloc_page(&mut self) -> Result<PageNo> {
@@ -345,7 +345,7 @@ impl PagesMut for WriteSection<'_> {
         }
         let page = PageNo(self.u64_at(sb::NEXT_PAGE)?);
         self.read.pager.extend_logical(page.0)?;
-        self.read.limit = self.read.pager.shm.live().logical();
+        self.read.limit = self.read.pager.shm().live().logical();
         self.fresh_page(page)?;
         self.set_u64(sb::NEXT_PAGE, page.0 + 1)?;
         Ok(page)
@@ -409,7 +409,7 @@ impl PagesMut for WriteSection<'_> {
         }
         self.look_for_leases(obj.id, key)?;
         if self.transaction {
-            dirty_set::insert(&pager.shm, obj.id);
+            dirty_set::insert(pager.shm(), obj.id);
             self.gate.set_marked();
         }
         Ok(())
@@ -417,7 +417,7 @@ impl PagesMut for WriteSection<'_> {
 
     #[inline(always)]
     fn is_watched(&self, id: ObjectId) -> bool {
-        self.read.pager.shm.is_watched(id)
+        self.read.pager.shm().is_watched(id)
     }
 
     fn announce(&mut self, notice: &Notice<'_>) {
@@ -433,7 +433,7 @@ impl PagesMut for WriteSection<'_> {
     }
 
     fn is_pinned(&self, id: ObjectId) -> bool {
-        self.read.pager.pins.is_pinned(&self.read.pager.shm, id)
+        self.read.pager.has_pin(id)
     }
 
     fn yield_to_readers(&mut self) -> Result<()> {
@@ -446,7 +446,7 @@ impl PagesMut for WriteSection<'_> {
     fn savepoint(&mut self) -> Result<Savepoint> {
         self.fresh_from = self.u64_at(sb::NEXT_PAGE)?;
         Ok(Savepoint {
-            undo: self.read.pager.shm.undo_len(),
+            undo: self.read.pager.shm().undo_len(),
             deferred: self.deferred.len(),
         })
     }
@@ -459,7 +459,7 @@ impl PagesMut for WriteSection<'_> {
     }
 
     fn next_id(&mut self) -> Result<ObjectId> {
-        let live = self.read.pager.shm.live();
+        let live = self.read.pager.shm().live();
         let id = live.next_id();
         // This is never undone: an id is never issued twice.
         let Some(next) = id.checked_add(1) else {

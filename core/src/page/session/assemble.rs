@@ -28,11 +28,11 @@ impl Pager {
 
     /// Take a process slot.
     pub(super) fn register(&self) -> Result<()> {
-        let mut reg = self.membership.registration();
-        let (p, generation) = slots::claim_process_slot(&self.shm, &reg.file, reg.requirements)?;
+        let mut reg = self.membership().registration();
+        let (p, generation) = slots::claim_process_slot(self.shm(), &reg.file, reg.requirements)?;
         reg.process = p;
         reg.generation = generation;
-        self.membership.set_slot(p, generation);
+        self.membership().set_slot(p, generation);
         Ok(())
     }
 

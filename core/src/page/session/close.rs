@@ -47,13 +47,13 @@ impl Pager {
     }
 
     fn close_within(&self, bound: Duration) -> Result<()> {
-        let _one = self.openness.take_closing();
-        if self.openness.is_closed() {
+        let _one = self.openness().take_closing();
+        if self.is_closed() {
             return self.give_back();
         }
         self.stop_helper();
         let done = self.close_serialized(bound);
-        if self.openness.is_closed() {
+        if self.is_closed() {
             return done.and(self.give_back());
         }
         self.resume_helper();
@@ -71,34 +71,34 @@ impl Pager {
                 "another thread of this process",
             ));
         }
-        let reg = self.membership.registration();
+        let reg = self.membership().registration();
         reg.side.retire();
         reg.mark.retire();
         reg.file.retire();
         drop(reg);
-        self.membership.probe.retire();
+        self.membership().probe.retire();
         if let Some(follow) = self.following() {
             follow.retire()?;
         }
         self.forget_log();
-        self.file.retire();
+        self.file().retire();
         // The marks before the pages: a reader that sees zeros then finds that its section does not hold.
-        self.shm.retire().and(self.map.retire())
+        self.shm().retire().and(self.map().retire())
     }
 
     /// Return whether another thread of this process is in a section, after "closed" was set.
     fn is_inside(&self) -> bool {
-        let process = self.membership.word();
+        let process = self.member_word();
         let writes = self.latch().owner().is_some_and(|owner| owner.is_of(process))
-            && self.shm.is_gate_raised()
+            && self.shm().is_gate_raised()
             && !self.is_unreadable();
-        writes || (0..self.shm.thread_slots()).any(|s| self.is_mine(s) && self.shm.is_slot_reading(s))
+        writes || (0..self.shm().thread_slots()).any(|s| self.is_mine(s) && self.shm().is_slot_reading(s))
     }
 
     /// Close as the only closing thread, with this process's helper stopped.
     fn close_serialized(&self, bound: Duration) -> Result<()> {
         let damaged = self.whole().is_err();
-        if self.shm.fault().is_some() {
+        if self.shm().fault().is_some() {
             // This process sees only a private copy of the sidecar.
             return self.abandon();
         }
@@ -116,7 +116,7 @@ impl Pager {
         let Ok(slot) = self.slot() else {
             return self.abandon();
         };
-        if self.shm.is_reading(slot) {
+        if self.shm().is_reading(slot) {
             return Err(Error::invalid("a section of this store is open on this thread"));
         }
         if !self.latch_to_close(slot, bound)? {
@@ -132,7 +132,7 @@ impl Pager {
             drop(reg);
             std::thread::sleep(Duration::from_micros(200));
         };
-        let may = !self.is_read_only() && self.shm.poison() == 0 && !damaged;
+        let may = !self.is_read_only() && self.shm().poison() == 0 && !damaged;
         let done = if last && may {
             let _ = self.end_log();
             self.checkpoint(&mut Wait::default())
@@ -150,12 +150,12 @@ impl Pager {
             Ok(false) => return self.abandon(),
             Err(e) => Err(e),
         };
-        let reg = self.membership.registration();
+        let reg = self.membership().registration();
         if left.is_ok() {
-            if last && done.is_ok() && self.frozen.is_none() {
+            if last && done.is_ok() && !self.is_frozen() {
                 self.seal();
             }
-            if let Some(frozen) = &self.frozen {
+            if let Some(frozen) = self.frozen() {
                 frozen.give_up();
             }
             reg.side.unlock_all();
@@ -171,7 +171,7 @@ impl Pager {
 
     /// Return an error if the program has closed the descriptors that show this process's presence.
     fn is_registered(&self) -> Result<()> {
-        let reg = self.membership.registration();
+        let reg = self.membership().registration();
         let what = format!("{}: the store cannot be closed in order", self.path().display());
         [&reg.mark, &reg.file, &reg.side]
             .into_iter()
@@ -180,7 +180,7 @@ impl Pager {
 
     /// Seal the sidecar after the last process has left, if a checkpoint holds every change.
     fn seal(&self) {
-        let shm = &self.shm;
+        let shm = self.shm();
         let list = shm.live().list();
         let is_clean = shm.list_len(list) == 0
             && shm.undo_len() == 0
@@ -197,16 +197,16 @@ impl Pager {
 
     /// Leave as a dead process does: other processes recover what is left.
     fn abandon(&self) -> Result<()> {
-        self.openness.close();
+        self.openness().close();
         let begun = Instant::now();
         while self.is_inside() && begun.elapsed() < SECTIONS {
             std::thread::sleep(Duration::from_micros(50));
         }
         self.forget_slot();
-        if let Some(frozen) = &self.frozen {
+        if let Some(frozen) = self.frozen() {
             frozen.give_up();
         }
-        let reg = self.membership.registration();
+        let reg = self.membership().registration();
         reg.side.unlock_all();
         reg.mark.unlock_all();
         reg.file.unlock_all();
@@ -238,7 +238,7 @@ impl Pager {
     /// store closed.
     fn latch_between_checkpoints(&self, slot: u32, bound: Duration) -> Result<bool> {
         let process = self.process();
-        let is_ours = || match self.shm.checkpoint_owner() {
+        let is_ours = || match self.shm().checkpoint_owner() {
             None => false,
             Some(owner) => owner != slot && self.process_of(owner) == Some(process),
         };
@@ -269,32 +269,32 @@ impl Pager {
     /// before that, the slots show other processes that it held the latch; a latch whose holder cannot be found would
     /// never be free again.
     fn leave(&self, slot: u32, bound: Duration) -> Result<()> {
-        self.openness.close();
+        self.openness().close();
         let done = self.leave_latched(slot, bound);
         if done.is_err() {
-            self.openness.reopen();
+            self.openness().reopen();
         }
         self.latch().release();
         done?;
         self.forget_slot();
-        let reg = self.membership.registration();
-        self.shm.free_thread_slot(slot);
-        slots::free_process_slot(&self.shm, reg.process as usize);
+        let reg = self.membership().registration();
+        self.shm().free_thread_slot(slot);
+        slots::free_process_slot(self.shm(), reg.process as usize);
         slots::give_back_byte(&reg.file, reg.process as usize)
     }
 
     fn leave_latched(&self, slot: u32, bound: Duration) -> Result<()> {
         let (p, generation) = {
-            let reg = self.membership.registration();
+            let reg = self.membership().registration();
             (reg.process as usize, reg.generation)
         };
-        self.shm.watches_nothing(p);
-        let mine = || (0..self.shm.thread_slots()).filter(|s| self.process_of(*s) == Some(p));
+        self.shm().watches_nothing(p);
+        let mine = || (0..self.shm().thread_slots()).filter(|s| self.process_of(*s) == Some(p));
         // A flush that began before its thread could see that the store is closed.
         self.let_leader_finish();
         let deadline = Instant::now() + bound;
         for s in mine() {
-            while self.shm.is_slot_reading(s) {
+            while self.shm().is_slot_reading(s) {
                 if Instant::now() > deadline {
                     let holder = "another thread of this process";
                     return Err(Error::timeout("a reader to leave the store", bound, holder));
@@ -306,9 +306,9 @@ impl Pager {
             hooks.process_died(self, p as u16, generation)?;
         }
         for s in mine() {
-            self.shm.leave_checkpoint(s);
+            self.shm().leave_checkpoint(s);
             if s != slot {
-                self.shm.free_thread_slot(s);
+                self.shm().free_thread_slot(s);
             }
         }
         Ok(())

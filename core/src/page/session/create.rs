@@ -19,7 +19,7 @@ impl Pager {
         if self.read_held(|section| section.has_superblock())? {
             return Ok(());
         }
-        self.shm.live().set_logical(0);
+        self.shm().live().set_logical(0);
         let mut section = self.write(&mut Wait::default())?;
         section.create_superblock()?;
         section.whole()?;
@@ -28,7 +28,7 @@ impl Pager {
     }
 
     pub(super) fn check_superblock(&self) -> Result<()> {
-        if self.shm.live().logical() == 0 {
+        if self.shm().live().logical() == 0 {
             return Err(Error::NotAStore {
                 path: self.path().to_path_buf(),
                 why: "it was never completed; open it for writing once".to_owned(),
@@ -39,7 +39,7 @@ impl Pager {
         if magic != sb::MAGIC_VALUE {
             return Err(Error::corrupt("no superblock in logical page 0", Addr(0)));
         }
-        if next > self.shm.live().logical() {
+        if next > self.shm().live().logical() {
             return Err(Error::corrupt("more pages in use than there are", sb::NEXT_PAGE));
         }
         Ok(())

@@ -52,7 +52,7 @@ impl Pager {
         let Some(follow) = self.following() else {
             return Ok(());
         };
-        if self.shm.is_reading(slot) {
+        if self.shm().is_reading(slot) {
             return Ok(());
         }
         if follow.name_is_due(NAME) {
@@ -64,7 +64,7 @@ impl Pager {
                 ));
             }
         }
-        let current = || self.shm.last_checkpoint().number() == follow.newest() && !follow.is_full();
+        let current = || self.shm().last_checkpoint().number() == follow.newest() && !follow.is_full();
         if current() {
             return Ok(());
         }
@@ -104,19 +104,19 @@ impl Pager {
         };
         let cannot = |e| Error::io(COPIES_OF, e);
         let pages = (len / PAGE_SIZE as u64).min(layout::MAX_PAGES);
-        self.shm.last_checkpoint().set_number(0);
+        self.shm().last_checkpoint().set_number(0);
         memory.set_len(0).map_err(cannot)?;
         memory.set_len(pages * PAGE_SIZE as u64).map_err(cannot)?;
-        self.map.reach(pages as usize * PAGE_SIZE)?;
-        self.shm.clear_table(meta.logical)?;
+        self.map().reach(pages as usize * PAGE_SIZE)?;
+        self.shm().clear_table(meta.logical)?;
         *copied = 0;
         follow.set_full(false);
         let numbers = (meta.logical, meta.next_id);
-        self.shm
+        self.shm()
             .show_checkpoint(meta.checkpoint, meta.tree(), pages, numbers);
-        self.shm.live().restructured();
-        self.shm.live().invalidate_caches();
-        self.shm.last_checkpoint().set_number(meta.checkpoint);
+        self.shm().live().restructured();
+        self.shm().live().invalidate_caches();
+        self.shm().last_checkpoint().set_number(meta.checkpoint);
         Ok(())
     }
 }

@@ -107,8 +107,8 @@ extern "C" fn after_in_child() {
     for held in &mut all.stores {
         // The parent keeps a transaction that was open at the fork, and the helper.
         held.blocks.clear();
-        held.pager.transactions.after_fork();
-        held.pager.helper.after_fork();
+        held.pager.transactions().after_fork();
+        held.pager.helper().after_fork();
         if held.helper.forget() {
             // SAFETY: the count belongs to the helper thread, which does not exist in this process and can never
             // release it; `held.pager` has another one.
@@ -123,8 +123,8 @@ extern "C" fn after_in_child() {
             generation,
         }) = held.child.take()
         {
-            held.pager.shm.name_process(process as usize);
-            held.pager.membership.set_slot(process, generation);
+            held.pager.shm().name_process(process as usize);
+            held.pager.membership().set_slot(process, generation);
             let requirements = held.registration.requirements;
             *held.registration = Registration {
                 mark: Unshared::new(mark),
@@ -141,30 +141,30 @@ extern "C" fn after_in_child() {
 
 /// Lock everything in a store that must not change during the fork, and take a slot for the child.
 fn hold(pager: Arc<Pager>) -> Option<Held> {
-    if pager.openness.is_closed() || pager.whole().is_err() {
+    if pager.is_closed() || pager.whole().is_err() {
         return None;
     }
     // SAFETY: the guards are dropped before the `Arc` that keeps what they point to (the order of fields).
     let still: &'static Pager = unsafe { &*Arc::as_ptr(&pager) };
     // Take a slot for this thread, for the section below, while the registration is free.
     still.slot().ok()?;
-    if still.shm.process_slots() > MANY {
+    if still.shm().process_slots() > MANY {
         // Children that never closed the store have left their slots. A slot that cannot be recovered now is recovered
         // later.
         let _ = still.recover_dead_processes(None);
     }
-    let registration = lock_soon(still.membership.mutex())?;
+    let registration = lock_soon(still.membership().mutex())?;
     let mine = registration.forks == process::forks();
     let child = mine.then(|| claim(still, &registration)).flatten();
     let pins = copy_pins(still, child.as_ref().map(|c| c.process));
     Some(Held {
         registration,
         _pins: pins,
-        blocks: still.transactions.blocks(),
-        probe: still.membership.probe.lock(),
+        blocks: still.transactions().blocks(),
+        probe: still.membership().probe.lock(),
         _log: still.hold_log()?,
-        helper: still.helper.state(),
-        _windows: [still.map.hold(), still.shm.hold_windows()],
+        helper: still.helper().state(),
+        _windows: [still.map().hold(), still.shm().hold_windows()],
         child,
         pager,
     })
@@ -176,13 +176,13 @@ fn claim(pager: &Pager, registration: &Registration) -> Option<Child> {
         return None;
     }
     let mark = file::reopen(&registration.mark, true).ok()?;
-    if pager.frozen.is_none() {
+    if !pager.is_frozen() {
         lock_file::set_mark(&mark).ok()?;
     }
-    let side = pager.shm.lock_in_use().ok()?;
+    let side = pager.shm().lock_in_use().ok()?;
     let (process, generation) =
-        slots::claim_process_slot(&pager.shm, &file, registration.requirements).ok()?;
-    slots::note_fork(&pager.shm, process);
+        slots::claim_process_slot(pager.shm(), &file, registration.requirements).ok()?;
+    slots::note_fork(pager.shm(), process);
     Some(Child {
         mark,
         file,
@@ -197,14 +197,14 @@ fn claim(pager: &Pager, registration: &Registration) -> Option<Child> {
 /// as pinned until the child's first pin.
 fn copy_pins(pager: &'static Pager, child: Option<u16>) -> MutexGuard<'static, pins::Local> {
     let Some(child) = child else {
-        return pager.pins.lock();
+        return pager.hold_pins();
     };
     let section = pager.read(&mut Wait::at_most(FORK_WAIT));
-    let local = pager.pins.lock();
+    let local = pager.hold_pins();
     if section.is_ok() {
-        pins::write_table(&pager.shm, &local, child as usize);
+        pins::write_table(pager.shm(), &local, child as usize);
     } else {
-        pins::overflow(&pager.shm, child as usize);
+        pins::overflow(pager.shm(), child as usize);
     }
     local
 }

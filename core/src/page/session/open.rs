@@ -172,7 +172,7 @@ impl Pager {
                 pager.path().display()
             );
         }
-        let others_want = pager.shm.shortest_max_age();
+        let others_want = pager.shm().shortest_max_age();
         pager.register()?;
         if recovered && !pager.is_read_only() {
             pager.find_free_pages();
@@ -183,7 +183,7 @@ impl Pager {
             if !pager.is_read_only() && meta.logical == 0 {
                 pager.create_superblock()?;
             }
-            let reg = pager.membership.registration();
+            let reg = pager.membership().registration();
             // From exclusive to shared in one step: other processes may enter now.
             file::ofd_lock(&reg.file, BYTE_PRESENCE, Ofd::Shared)?;
         } else {
@@ -209,7 +209,7 @@ impl Pager {
     /// nothing changes: it writes that page. A power failure during a checkpoint leaves the page torn, and until it is
     /// written again the store has one valid meta page.
     fn replace_torn_meta(&self, newest: &Meta) -> Result<()> {
-        if newest.checkpoint == 1 || Meta::before(&*self.file.using()?, newest)?.is_some() {
+        if newest.checkpoint == 1 || Meta::before(&*self.file().using()?, newest)?.is_some() {
             return Ok(());
         }
         log::warn!(

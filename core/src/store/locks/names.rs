@@ -26,7 +26,12 @@ pub(in crate::store) fn describe(pager: &Pager, o: &Owner) -> String {
         OwnerKind::Posix => "the mount (fcntl)",
         OwnerKind::Command => "the mount (a command that writes)",
     };
-    match pager.describe_process(o.slot, o.generation) {
+    let described = match o.kind {
+        // The id begins with the thread's slot.
+        OwnerKind::Thread => pager.describe_thread(o.slot, o.generation, u32::from(o.id as u16)),
+        _ => pager.describe_process(o.slot, o.generation),
+    };
+    match described {
         Some(process) => format!("{what} of {process}"),
         None => format!("{what} of a process that has ended"),
     }

@@ -17,7 +17,7 @@ impl Pager {
     /// Return the file. Only the caller's own precautions keep its pages from being reused.
     pub(crate) fn source(&self) -> Result<Source> {
         let cannot = |e| Error::io("cannot open the store once more", e);
-        let file = Unshared::new(file::reopen(&self.file, false).map_err(cannot)?);
+        let file = Unshared::new(file::reopen(self.file(), false).map_err(cannot)?);
         Source::of(file, self.path().to_path_buf())
     }
 

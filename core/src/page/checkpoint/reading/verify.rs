@@ -157,7 +157,7 @@ impl Pager {
     /// Verify the conditions above. Complete a checkpoint that was left incomplete. It reads every page of both
     /// checkpoints with all other users kept out: for small stores, and stores that no other process uses.
     pub fn check_pages(&self) -> Result<PageReport> {
-        if let Some(frozen) = &self.frozen {
+        if let Some(frozen) = self.frozen() {
             return self.check_frozen(self.frozen_tree(frozen));
         }
         self.read_superblock_page_count()?;
@@ -173,7 +173,7 @@ impl Pager {
     fn read_superblock_page_count(&self) -> Result<()> {
         let section = self.read(&mut Wait::default())?;
         let next = section.u64_at(crate::page::superblock::NEXT_PAGE)?;
-        if next > self.shm.live().logical() {
+        if next > self.shm().live().logical() {
             return Err(Error::Corrupt {
                 what: "more logical pages than the live table has",
                 at: next,
@@ -183,11 +183,11 @@ impl Pager {
     }
 
     fn check_pages_latched(&self) -> Result<PageReport> {
-        let pages = self.shm.space().file_pages();
+        let pages = self.shm().space().file_pages();
         let mut seen = vec![0u8; pages as usize];
-        let logical = self.shm.live().logical();
+        let logical = self.shm().live().logical();
         let (root, height) = self.root();
-        let epoch = self.shm.live().epoch();
+        let epoch = self.shm().live().epoch();
         let mut newest = Walk {
             pager: self,
             seen: &mut seen,
@@ -208,7 +208,7 @@ impl Pager {
             logical,
         };
         for (page, durable) in durable.iter().enumerate() {
-            let entry = match self.shm.entry(page as u64) {
+            let entry = match self.shm().entry(page as u64) {
                 0 => *durable,
                 entry => entry,
             };
@@ -224,8 +224,8 @@ impl Pager {
             }
         }
         for list in 0..3 {
-            for i in 0..self.shm.list_len(list) {
-                let [page, new, old] = self.shm.list_entry(list, i);
+            for i in 0..self.shm().list_len(list) {
+                let [page, new, old] = self.shm().list_entry(list, i);
                 if page >= logical && page != NODE_NEW && page != NODE_OLD {
                     return Err(Error::Corrupt {
                         what: "the dirty list in the sidecar (page)",
@@ -250,12 +250,12 @@ impl Pager {
     /// Verify the pages of a frozen opening.
     fn check_frozen(&self, tree: Tree) -> Result<PageReport> {
         self.slot()?;
-        let mut seen = vec![0u8; self.shm.space().file_pages() as usize];
+        let mut seen = vec![0u8; self.shm().space().file_pages() as usize];
         let mut walk = Walk {
             pager: self,
             seen: &mut seen,
             bit: SNAPSHOT,
-            logical: self.shm.live().logical(),
+            logical: self.shm().live().logical(),
         };
         walk.tree(tree.root, tree.height.min(MAX_HEIGHT), 0, &mut |_, _| Ok(()))?;
         Ok(PageReport {
@@ -269,14 +269,14 @@ impl Pager {
     fn check_snapshots(&self, seen: &mut [u8]) -> Result<()> {
         let (new, old) = (self.catalogue_link(), self.old_catalogue_link());
         for (link, bit) in [(new, NEWEST), (old, PREVIOUS)] {
-            for page in catalogue::pages(&*self.file.using()?, link) {
+            for page in catalogue::pages(&*self.file().using()?, link) {
                 if let Some(seen) = seen.get_mut(page as usize) {
                     *seen |= bit;
                 }
             }
         }
         let mut older = (0, Tree::default());
-        for s in catalogue::read(&*self.file.using()?, new)? {
+        for s in catalogue::read(&*self.file().using()?, new)? {
             let mut pair = Pair {
                 pager: self,
                 mine: HashSet::new(),
@@ -292,14 +292,14 @@ impl Pager {
             older = (s.checkpoint, s.tree);
         }
         // Recovery must be able to fall back to what the checkpoint before the last lists.
-        let listed = match catalogue::read(&*self.file.using()?, old) {
+        let listed = match catalogue::read(&*self.file().using()?, old) {
             Err(Error::Corrupt { .. }) => Vec::new(),
             read => read?,
         };
         for s in listed {
             self.mark_dropped(s.tree.root, s.tree.height, 0, 0, seen)?;
         }
-        for d in self.shm.dropped() {
+        for d in self.shm().dropped() {
             self.mark_dropped(d.tree.root, d.tree.height.min(MAX_HEIGHT), 0, d.cursor, seen)?;
         }
         Ok(())
@@ -327,11 +327,11 @@ impl Pager {
 
     /// Verify the checkpoint before the last, if its meta page is valid: it is kept complete.
     fn check_previous(&self, seen: &mut [u8]) -> Result<()> {
-        let Some(number) = self.shm.last_checkpoint().number().checked_sub(1) else {
+        let Some(number) = self.shm().last_checkpoint().number().checked_sub(1) else {
             return Ok(());
         };
         let mut page = [0u8; PAGE_SIZE];
-        self.file
+        self.file()
             .using()?
             .read_exact_at(&mut page, (number % 2) * PAGE_SIZE as u64)
             .map_err(|e| Error::io("cannot read the meta page", e))?;
@@ -356,7 +356,7 @@ impl Pager {
 
     fn compare_free_map(&self, seen: &[u8]) -> Result<PageReport> {
         // Below this page the free map is not complete yet.
-        let known = self.shm.space().unknown_below().max(2);
+        let known = self.shm().space().unknown_below().max(2);
         let mut report = PageReport {
             pages: seen.len() as u64,
             ..PageReport::default()
@@ -367,7 +367,7 @@ impl Pager {
             if page < known {
                 continue;
             }
-            match self.shm.is_used(page) {
+            match self.shm().is_used(page) {
                 false if seen & (REACHED | DROPPED) != 0 => {
                     return Err(bad(
                         "a page in use that the free map calls free (file offset)",
@@ -378,10 +378,10 @@ impl Pager {
                 true => report.lost += u64::from(seen == 0),
             }
         }
-        if free != self.shm.space().free() {
+        if free != self.shm().space().free() {
             return Err(Error::Corrupt {
                 what: "the count of free pages in the sidecar",
-                at: self.shm.space().free(),
+                at: self.shm().space().free(),
             });
         }
         Ok(report)

@@ -60,7 +60,7 @@ impl Pager {
     pub(crate) fn entries<'a>(&'a self, since: Option<&'a Pager>) -> Result<EntryWalk<'a>> {
         let tree = |pager: &Pager| -> Result<Tree> {
             pager.slot()?;
-            match &pager.frozen {
+            match pager.frozen() {
                 Some(frozen) => Ok(pager.frozen_tree(frozen)),
                 None => Err(Error::invalid(
                     "pages can be walked in a snapshot only: open the store at one",
@@ -74,8 +74,8 @@ impl Pager {
             ));
         }
         Ok(EntryWalk::new(
-            self.file.using()?,
-            self.shm.space().file_pages(),
+            self.file().using()?,
+            self.shm().space().file_pages(),
             mine,
             other,
         ))
@@ -83,26 +83,26 @@ impl Pager {
 
     /// Return the numbers of a frozen opening.
     pub(crate) fn frozen_state(&self) -> Option<FrozenState> {
-        let tree = self.frozen_tree(self.frozen.as_ref()?);
+        let tree = self.frozen_tree(self.frozen()?);
         Some(FrozenState {
             origin: Origin {
-                uuid: self.shm.uuid(),
-                checkpoint: self.shm.last_checkpoint().number(),
+                uuid: self.shm().uuid(),
+                checkpoint: self.shm().last_checkpoint().number(),
                 time: self.snapshot().map_or(0, |s| s.time),
             },
             tree,
-            logical: self.shm.live().logical(),
-            next_id: self.shm.live().next_id(),
+            logical: self.shm().live().logical(),
+            next_id: self.shm().live().next_id(),
             seed: self.seed(),
-            file_pages: self.shm.space().file_pages(),
+            file_pages: self.shm().space().file_pages(),
         })
     }
 
     /// Read the pages that consecutive entries name, and compare them with their checksums.
     pub(crate) fn read_entries(&self, entries: &[(u64, Entry)], bytes: &mut [u8]) -> Result<()> {
         self.unless_stale(read_pages(
-            &*self.file.using()?,
-            self.shm.space().file_pages(),
+            &*self.file().using()?,
+            self.shm().space().file_pages(),
             entries,
             bytes,
             BAD_PAGE,
@@ -112,7 +112,7 @@ impl Pager {
     /// Return whether both openings are of the same file, whatever its name.
     #[must_use]
     pub fn is_same_file(&self, other: &Pager) -> bool {
-        self.file.id() == other.file.id()
+        self.file().id() == other.file().id()
     }
 }
 

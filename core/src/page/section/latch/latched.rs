@@ -53,7 +53,7 @@ impl Pager {
     #[inline]
     pub(crate) fn with_free_latch<R>(&self, f: impl FnOnce(u32) -> R) -> Option<R> {
         let slot = self.known_slot()?;
-        if self.shm.is_reading(slot) {
+        if self.shm().is_reading(slot) {
             return None;
         }
         let latch = self.latch();
@@ -61,7 +61,7 @@ impl Pager {
             return None;
         }
         // As in `take_latch`. Threads that ended are released first, by the slow path.
-        if self.openness.is_closed() || self.shm.ended_threads() != 0 || self.whole().is_err() {
+        if self.is_closed() || self.shm().ended_threads() != 0 || self.whole().is_err() {
             latch.release_late(slot);
             return None;
         }

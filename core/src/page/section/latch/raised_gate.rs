@@ -32,7 +32,7 @@ impl<'p> NoReaders<'p> {
 
     /// Lower the gate and keep the flag that a transaction has marked containers.
     pub(in crate::page) fn lower_in_transaction(mut self) {
-        self.gate.lower(self.pager.shm.is_gate_marked());
+        self.gate.lower(self.pager.shm().is_gate_marked());
     }
 }
 
@@ -49,7 +49,7 @@ impl Pager {
     #[inline]
     pub(in crate::page) fn raise_gate(&self, slot: u32) -> Result<RaisedGate<'_>> {
         let mut begun = None;
-        self.shm
+        self.shm()
             .raise_gate(|reader| self.wait_for_reader(reader, slot, &mut begun))
     }
 
@@ -71,7 +71,7 @@ impl Pager {
         slot: u32,
     ) -> Result<(NoReaders<'_>, Result<()>)> {
         let mut begun = None;
-        let (gate, done) = self.shm.raise_gate_for_recovery(
+        let (gate, done) = self.shm().raise_gate_for_recovery(
             |reader| self.wait_for_reader(reader, slot, &mut begun),
             |e| matches!(e, Error::Timeout { .. }),
         )?;
@@ -83,7 +83,7 @@ impl Pager {
     #[cold]
     fn wait_for_reader(&self, reader: u32, mine: u32, begun: &mut Option<Instant>) -> Result<()> {
         let mut turns = 0u32;
-        while self.shm.keeps_writers_out(reader) {
+        while self.shm().keeps_writers_out(reader) {
             turns += 1;
             if turns < 2000 {
                 std::hint::spin_loop();
@@ -94,7 +94,7 @@ impl Pager {
                 // A dead reader leaves more behind than its mark.
                 self.check_owner_alive(reader, Some(mine))?;
                 if self.following().is_none() {
-                    self.shm.revoke_reader(reader);
+                    self.shm().revoke_reader(reader);
                     return Ok(());
                 }
                 if waited >= self.bound() {

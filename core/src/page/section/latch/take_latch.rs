@@ -40,7 +40,7 @@ impl Pager {
             self.take_latch_slowly(slot, wait)?;
         }
         // A closing thread sets `closed` under the latch; the slot then no longer belongs to this thread.
-        if self.openness.is_closed() {
+        if self.is_closed() {
             latch.release_late(slot);
             return Err(Error::Closed);
         }
@@ -67,7 +67,7 @@ impl Pager {
                 break Some(turn);
             }
         };
-        if self.shm.is_poisoned() || self.whole().is_err() {
+        if self.shm().is_poisoned() || self.whole().is_err() {
             if turn.is_none() {
                 self.latch().release();
             }
@@ -79,11 +79,11 @@ impl Pager {
     /// Return whether the running task may act in the transaction that its thread has open.
     #[inline]
     fn join_transaction(&self, slot: u32) -> Result<()> {
-        let others = !self.transactions.is_of_running_task();
-        if others && self.shm.depth(slot) > 0 {
+        let others = !self.transactions().is_of_running_task();
+        if others && self.shm().depth(slot) > 0 {
             return Err(self.other_task());
         }
-        if self.transactions.requires_rollback() {
+        if self.transactions().requires_rollback() {
             return self.abort_if_rollback_required();
         }
         Ok(())
@@ -178,8 +178,8 @@ impl Pager {
     /// Return the owner of the latch: its process and generation, and if that is this process, its thread and task.
     pub(crate) fn latch_owner(&self) -> Option<LatchOwner> {
         let owner = self.latch().owner()?;
-        let mine = owner.is_of(self.membership.word());
-        let task = self.transactions.task();
+        let mine = owner.is_of(self.member_word());
+        let task = self.transactions().task();
         Some((
             (owner.process() as u16, owner.generation()),
             mine.then(|| (owner.slot(), task)),
@@ -201,7 +201,7 @@ impl Pager {
     pub(crate) fn holds_elsewhere(&self, task: u64) -> Option<String> {
         Pager::each_of_thread(|pager, serial, slot| {
             let other = pager.upgrade().filter(|_| serial != self.serial())?;
-            let has_transaction = other.latch().is_held_by(slot) && other.transactions.task() == task;
+            let has_transaction = other.latch().is_held_by(slot) && other.transactions().task() == task;
             let holds = || {
                 let hooks = other.hooks().ok_or(Error::Closed)?;
                 other.with_latch(&mut Wait::at_most(OTHER_STORE_WAIT), || {

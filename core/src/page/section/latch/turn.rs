@@ -44,8 +44,8 @@ pub(in crate::page) struct Place<'p> {
 impl Pager {
     /// Queue for the latch.
     pub(in crate::page) fn place(&self, slot: u32) -> Place<'_> {
-        let ticket = self.shm.new_ticket();
-        self.shm.set_ticket(slot, ticket);
+        let ticket = self.shm().new_ticket();
+        self.shm().set_ticket(slot, ticket);
         Place {
             pager: self,
             slot,
@@ -114,7 +114,7 @@ impl Place<'_> {
 
     /// Return whether a thread that came earlier is waiting. A stopped thread is overtaken after `STALE`.
     fn is_preceded(&self) -> bool {
-        let shm = &self.pager.shm;
+        let shm = self.pager.shm();
         let mine = shm.ticket(self.slot);
         self.begun.elapsed() < DUE + STALE
             && (0..shm.thread_slots()).any(|slot| {
@@ -126,7 +126,7 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let shm = &self.pager.shm;
+        let shm = self.pager.shm();
         shm.set_ticket(self.slot, 0);
         self.pager.latch().replace_turn(self.mine, 0);
     }

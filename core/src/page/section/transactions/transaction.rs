@@ -28,14 +28,14 @@ impl Pager {
             return Err(Error::ReadOnly);
         }
         let slot = self.acting_slot()?;
-        let turn = self.latch_or_turn(slot, wait, || self.shm.depth(slot) == 0)?;
+        let turn = self.latch_or_turn(slot, wait, || self.shm().depth(slot) == 0)?;
         if turn.is_none() {
-            self.transactions.give_to_running_task();
-            self.transactions.forget_touch();
+            self.transactions().give_to_running_task();
+            self.transactions().forget_touch();
         }
-        let mut blocks = self.transactions.blocks();
-        let block = blocks.begin(slot, self.shm.undo_len(), self.shm.ring().staged_end());
-        self.shm.set_depth(slot, blocks.depth());
+        let mut blocks = self.transactions().blocks();
+        let block = blocks.begin(slot, self.shm().undo_len(), self.shm().ring().staged_end());
+        self.shm().set_depth(slot, blocks.depth());
         fail_point!("transaction.begun");
         Ok(block)
     }
@@ -44,8 +44,8 @@ impl Pager {
     #[must_use]
     pub fn depth(&self) -> u64 {
         match self.slot() {
-            Ok(slot) if self.is_transaction_of(slot) => self.shm.depth(slot),
-            Ok(slot) => self.transactions.depth_of_dead(slot),
+            Ok(slot) if self.is_transaction_of(slot) => self.shm().depth(slot),
+            Ok(slot) => self.transactions().depth_of_dead(slot),
             Err(_) => 0,
         }
     }
@@ -54,19 +54,19 @@ impl Pager {
     pub fn leave_inner(&self) -> Result<()> {
         let slot = self.slot()?;
         let _turn = self.turn(slot).ok_or_else(no_transaction_error)?;
-        let mut blocks = self.transactions.blocks();
+        let mut blocks = self.transactions().blocks();
         blocks.leave();
-        self.shm.set_depth(slot, blocks.depth());
+        self.shm().set_depth(slot, blocks.depth());
         Ok(())
     }
 
     /// Leave the innermost block of a transaction that was rolled back before; the error gives the reason. Return Ok if
     /// the running owner has none, or if another owner requires the rollback of the one it has.
     pub fn leave_refused(&self) -> Result<()> {
-        if self.transactions.requires_rollback() && self.is_transaction_of(self.slot()?) {
+        if self.transactions().requires_rollback() && self.is_transaction_of(self.slot()?) {
             let _ = self.abort_if_rollback_required();
         }
-        match self.transactions.leave_dead(self.slot()?) {
+        match self.transactions().leave_dead(self.slot()?) {
             Some(reason) => Err(reason.error()),
             None => Ok(()),
         }
@@ -107,14 +107,14 @@ impl Pager {
 
     /// Reset the open transaction: nothing is left to commit or undo.
     pub(crate) fn forget_transaction(&self) {
-        self.transactions.end();
+        self.transactions().end();
     }
 
     /// Undo and leave the innermost block of the running owner's transaction.
     pub fn rollback(&self) -> Result<()> {
         let slot = self.slot()?;
         if !self.is_transaction_of(slot) {
-            if self.transactions.leave_dead(slot).is_some() {
+            if self.transactions().leave_dead(slot).is_some() {
                 return Ok(());
             }
             self.whole()?;
@@ -122,7 +122,7 @@ impl Pager {
         }
         // Computed before the mutex of the blocks is taken, because `depth` takes it too.
         let depth = self.depth();
-        let inner = self.transactions.blocks().innermost().filter(|_| depth > 1);
+        let inner = self.transactions().blocks().innermost().filter(|_| depth > 1);
         let Some(level) = inner else {
             return self.rollback_whole();
         };
@@ -130,7 +130,7 @@ impl Pager {
         // This fails only if files are damaged, and then nothing can be committed any more.
         let raised = self.keep_readers_out(slot);
         if raised.is_ok() {
-            self.shm.ring().discard_from(level.notices);
+            self.shm().ring().discard_from(level.notices);
         }
         let undone = match &raised {
             Ok(_) if self.undo_or_poison(level.undo) => self.whole(),
@@ -138,9 +138,9 @@ impl Pager {
             Err(_) => Ok(()),
         };
         fail_point!("transaction.block_undone");
-        let mut blocks = self.transactions.blocks();
+        let mut blocks = self.transactions().blocks();
         blocks.undo();
-        self.shm.set_depth(slot, blocks.depth());
+        self.shm().set_depth(slot, blocks.depth());
         drop(blocks);
         raised?.lower_in_transaction();
         undone
@@ -160,7 +160,7 @@ impl Pager {
         }
         let _turn = self.turn(slot).ok_or_else(no_transaction_error)?;
         let gate = self.keep_readers_out(slot)?;
-        self.shm.ring().discard();
+        self.shm().ring().discard();
         let undone = if self.undo_or_poison(0) {
             self.whole()
         } else {
@@ -168,8 +168,8 @@ impl Pager {
         };
         fail_point!("transaction.undone");
         end(self);
-        self.shm.set_depth(slot, 0);
-        dirty_set::clear(&self.shm);
+        self.shm().set_depth(slot, 0);
+        dirty_set::clear(self.shm());
         drop(gate);
         self.latch().release();
         undone
@@ -182,20 +182,20 @@ impl WriteSection<'_> {
         let pager = self.read.pager;
         debug_assert!(self.deferred.is_empty(), "commit with frees not applied");
         self.done = true;
-        pager.shm.live().restructured();
-        pager.shm.set_depth(self.read.slot, 0);
+        pager.shm().live().restructured();
+        pager.shm().set_depth(self.read.slot, 0);
         pager.forget_transaction();
         fail_point!("transaction.commit");
-        if pager.shm.log_mode() != 0 {
+        if pager.shm().log_mode() != 0 {
             pager.commit_logged();
         } else {
-            pager.shm.forget_undo();
+            pager.shm().forget_undo();
         }
         fail_point!("transaction.done");
-        dirty_set::clear(&pager.shm);
+        dirty_set::clear(pager.shm());
         self.gate.clear_marked();
-        pager.shm.live().count_change();
-        if pager.shm.ring().has_staged() {
+        pager.shm().live().count_change();
+        if pager.shm().ring().has_staged() {
             self.publish_notices();
         }
         self.release_retired();

@@ -1,12 +1,21 @@
 //! Thread slots: the threads that use the store. Invariants 2 and 4 of `slots`.
 //!
-//! A thread slot: mark (see `gate`), owner = process slot + 1 | `ENDED` | generation << 32, depth of transaction,
-//! ticket (see `section::latch::turn`).
+//! A thread slot:
+//!
+//! | OFFSET | SIZE | CONTENT |
+//! | --- | --- | --- |
+//! | 0 | 8 | mark (see `gate`) |
+//! | 8 | 8 | owner: process slot + 1, `ENDED`, generation << 32 |
+//! | 16 | 8 | depth of its transaction |
+//! | 24 | 8 | ticket (see `section::latch::turn`) |
+//! | 32 | 8 | the kernel's id of the thread, in the pid namespace of its process; for messages only |
+//! | 40 | 24 | - |
 
 use crate::error::{Error, Result};
 use crate::page::shared::layout::{self, THREADS};
 use crate::page::shared::shm::Shm;
 use crate::page::shared::word::Word;
+use crate::raw::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Thread slots ever used.
@@ -52,6 +61,8 @@ impl Shm {
                 // closed.
                 self.clear_mark(slot);
                 self.set_depth(slot, 0);
+                self.thread_id_word(slot)
+                    .store(u64::from(process::thread_id()), Ordering::Relaxed);
                 return Ok(slot);
             }
         }
@@ -65,6 +76,12 @@ impl Shm {
     pub(in crate::page) fn process_of_slot(&self, slot: u32) -> Option<usize> {
         let owner = (self.owner(slot).load(Ordering::Acquire) & !ENDED) as u32;
         (owner != 0 && owner as usize <= layout::PROCESS_SLOTS).then(|| owner as usize - 1)
+    }
+
+    /// Return the kernel's id of a slot's thread. It proves nothing and is for messages only: an earlier thread of the
+    /// slot may have left it.
+    pub(in crate::page) fn thread_id_of(&self, slot: u32) -> u32 {
+        self.thread_id_word(slot).load(Ordering::Relaxed) as u32
     }
 
     /// Return the process slot and generation of a running thread's own slot.
@@ -194,6 +211,10 @@ impl Shm {
     #[inline]
     fn depth_word(&self, slot: u32) -> &AtomicU64 {
         self.fixed_word(THREADS + slot as usize * 64 + 16)
+    }
+
+    fn thread_id_word(&self, slot: u32) -> &AtomicU64 {
+        self.fixed_word(THREADS + slot as usize * 64 + 32)
     }
 
     fn ticket_word(&self, slot: u32) -> &AtomicU64 {
