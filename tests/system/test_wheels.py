@@ -20,6 +20,7 @@ import zipfile
 from pathlib import Path
 
 import maturin
+import packaging.metadata
 import pytest
 from acceptance import TOP, clean_env, mounted, need_fuse
 
@@ -103,9 +104,9 @@ def works(bin: Path, home: Path) -> None:
 
 
 def test_a_wheel_holds_packages_commands_and_descriptions(built: list[Path]) -> None:
-    table = (TOP / "pyproject.toml").read_text().split("[project.urls]\n")[1].split("\n\n")[0]
-    wanted = dict(re.findall(r'^(\w+) = "(.*)"$', table, re.MULTILINE))
-    assert f'repository = "{wanted["Repository"]}"' in (TOP / "Cargo.toml").read_text()
+    stated = re.search(r'^repository = "(https://.+)"$', (TOP / "Cargo.toml").read_text(), re.MULTILINE)
+    assert stated
+    wanted = {"Source Code": stated[1], "Changelog": f"{stated[1]}/blob/main/CHANGELOG.md"}
     for wheel in built[1:]:
         with zipfile.ZipFile(wheel) as archive:
             files = {entry.filename: archive.read(entry) for entry in archive.infolist()}
@@ -130,6 +131,9 @@ def test_a_wheel_holds_packages_commands_and_descriptions(built: list[Path]) -> 
         assert meta["License-Expression"] == "MIT" and (TOP / "README.md").read_text() in str(
             meta.get_payload()
         )
+        # Every field is one that a package index takes.
+        described = packaging.metadata.Metadata.from_email(files[f"{base}.dist-info/METADATA"], validate=True)
+        assert described.license_expression == "MIT" and described.license_files == ["LICENSE"]
         urls = dict(row.split(", ", 1) for row in meta.get_all("Project-URL"))
         assert urls == wanted
         assert files[f"{base}.dist-info/licenses/LICENSE"] == (TOP / "LICENSE").read_bytes()
