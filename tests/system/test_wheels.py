@@ -25,7 +25,9 @@ import pytest
 from acceptance import TOP, clean_env, mounted, need_fuse
 
 sys.path.insert(0, str(TOP / "scripts/lib"))
+sys.path.insert(0, str(TOP / "tests/python"))
 
+import conformance
 import wheels as script
 
 LONG = os.environ.get("PERSIST_TORTURE", "0") != "0"
@@ -167,6 +169,7 @@ def test_no_path_of_this_machine_is_in_a_wheel(built: list[Path]) -> None:
 
 
 def test_a_wheel_installs_into_a_virtual_environment(built: list[Path], tmp_path: Path) -> None:
+    excluded: set[str] = set()
     for n, wheel in enumerate(built[1:]):
         python = sys.executable
         if LONG:
@@ -176,10 +179,14 @@ def test_a_wheel_installs_into_a_virtual_environment(built: list[Path], tmp_path
         bin = installed(tmp_path / f"env{n}", python, wheel)
         works(bin, bin.parent)
         if LONG:
-            # CPython's own tests of this version.
-            argv = [bin / "python", TOP / "tests/python/conformance.py"]
+            # CPython's own tests of this version, also the slow ones.
+            argv = [bin / "python", TOP / "tests/python/conformance.py", "-v"]
             done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT)
             assert done.returncode == 0, (wheel, done.stdout, done.stderr)
+            excluded |= set(re.findall(r"^excluded: (\S+): ", done.stdout, re.MULTILINE))
+    if LONG and len(built) > 5:
+        # An exception that no version needs is none.
+        assert [name for name in conformance.REASONS if name not in excluded] == []
 
 
 def test_the_commands_of_a_wheel_mount_and_unmount(built: list[Path], tmp_path: Path) -> None:
