@@ -169,7 +169,6 @@ RULES = {
     r"is not an instance of <class '(dict|list|persist\.Dict|persist\.List)'>": "the test asks for a type",
     r"<class 'persist\.List'> != <class 'list'>": "the test asks for a list itself",
     r"<class 'list_(reverse)?iterator'> != <class 'persist\.ListIter'>": "the test asks for a list itself",
-    r"cannot pickle a persist\.": "a proxy is not pickled by value",
 }
 # Those that take seconds each, or whose garbage makes later ones take them; `--quick` leaves them out.
 SLOW = (
@@ -203,8 +202,12 @@ ENUMERATIONS = (
     *("EnumerateStartTestCase", "TestStart", "TestLongStart"),
 )
 REUSED = (
-    *("combinations_", "combinations_with_replacement_", "permutations_", "product_", "zip_longest_", "zip_"),
-    *("pairwise_", "batched_"),
+    "combinations_",
+    "combinations_with_replacement_",
+    "permutations_",
+    "product_",
+    "zip_longest_",
+    "zip_",
 )
 BOUNDED = "the test asks for a RecursionError: repr of what is stored is bounded, at any depth"
 REASONS = {
@@ -215,7 +218,6 @@ REASONS = {
     "mapping_tests.Mapping.test_fromkeys": "fromkeys gives a plain dict",
     "list_tests.List.test_free_after_iterating": SUBCLASS,
     "list_tests.List.test_init": "__init__ of something stored changes nothing",
-    "test_builtin[list].BuiltinTest.test_filter_pickle": NO_BUILTIN,
     "test_builtin[list].BuiltinTest.test_eval_builtins_mapping_reduce": "the reduction of an iterator imports `iter`",
     "test_copy[dict].TestCopy.test_deepcopy_keepalive": "the test's memo is in the store, which keeps copies",
     "test_copy[list].TestCopy.test_deepcopy_dont_memo_immutable": "the memo has an entry more",
