@@ -21,6 +21,7 @@ import bench_durable
 import bench_liveness
 import bench_mount
 import bench_safety
+import bench_values
 import bench_watch
 import persist
 from bench_candidates import Candidate, available
@@ -169,8 +170,13 @@ def main() -> None:
     p.add_argument(
         "part", nargs="?", choices=["all", "python", "safety", "mount"], default="all", help="only this part"
     )
-    p.add_argument("--quick", action="store_true", help="smaller sizes, fewer rounds")
+    p.add_argument(
+        "--quick", dest="size", action="store_const", const="quick", default="full", help="smaller sizes, fewer rounds"
+    )
+    # For a test, which shows that everything runs; the figures say nothing.
+    p.add_argument("--tiny", dest="size", action="store_const", const="tiny", help=argparse.SUPPRESS)
     a = p.parse_args()
+    a.quick = a.size != "full"
     sys.path.append(a.others)
     rounds, big, many = (3, 100_000, 10_000) if a.quick else (7, 1_000_000, 100_000)
     aims: list[str] = []
@@ -183,7 +189,8 @@ def main() -> None:
         whole_process({c.name for c in classes}, a.others, rounds * 4, aims)
         opening(rounds * 4, big, aims)
     if a.part in ("all", "python"):
-        bench_watch.watch(a.quick, aims)
+        bench_values.values(a.size, aims)
+        bench_watch.watch(a.size, aims)
     if a.part in ("all", "safety"):
         bench_safety.undo(a.engine, rounds)
         bench_safety.stall(a.engine, a.quick, aims)

@@ -28,8 +28,6 @@ from maturin import (  # noqa: F401
     get_requires_for_build_editable,
     get_requires_for_build_sdist,
     get_requires_for_build_wheel,
-    prepare_metadata_for_build_editable,
-    prepare_metadata_for_build_wheel,
 )
 
 TOP = Path(__file__).resolve().parents[2]
@@ -44,6 +42,33 @@ Settings = Mapping[str, Any]
 
 def epoch() -> int:
     return max(EARLIEST, int(os.environ.get("SOURCE_DATE_EPOCH", EARLIEST)))
+
+
+def described(metadata: bytes) -> bytes:
+    """Add the URL of the changes to what maturin says: the address of the project is in Cargo.toml only."""
+    address = b"Project-URL: Source Code, "
+    return re.sub(
+        rb"^(" + address + rb"(.+)\n)",
+        rb"\1Project-URL: Changelog, \2/blob/main/CHANGELOG.md\n",
+        metadata,
+        count=1,
+        flags=re.MULTILINE,
+    )
+
+
+def prepare_metadata_for_build_wheel(directory: str, settings: Settings | None = None) -> str:
+    return _prepare(maturin.prepare_metadata_for_build_wheel, directory, settings)
+
+
+def prepare_metadata_for_build_editable(directory: str, settings: Settings | None = None) -> str:
+    return _prepare(maturin.prepare_metadata_for_build_editable, directory, settings)
+
+
+def _prepare(prepare: Any, directory: str, settings: Settings | None) -> str:
+    made: str = prepare(directory, settings)
+    file = Path(directory, made, "METADATA")
+    file.write_bytes(described(file.read_bytes()))
+    return made
 
 
 def commands(home: Path) -> dict[str, bytes]:
@@ -91,6 +116,7 @@ def complete(wheel: Path, programs: Mapping[str, bytes], directory: Path) -> Pat
     # One row for each platform; the sets of rows are equal for each.
     rows = [re.sub(r"^(Tag: .*-)[^-]*$", rf"\g<1>{one}", row) for row in rows for one in tag.split(".")]
     files[f"{info}WHEEL"] = "".join(f"{row}\n" for row in dict.fromkeys(rows)).encode()
+    files[f"{info}METADATA"] = described(files[f"{info}METADATA"])
     # The list of components names the crates of this project by their directories.
     for name in filter(lambda name: name.startswith(f"{info}sboms/"), files):
         files[name] = files[name].replace(TOP.as_uri().encode(), b"file:///persist")
@@ -143,10 +169,10 @@ def sources() -> list[Path]:
 def build_sdist(directory: str, settings: Settings | None = None) -> str:
     """Write all sources, with the tests. Cargo.toml and Cargo.lock are as they are, so that `--locked` holds."""
     with tempfile.TemporaryDirectory() as home:
-        info = Path(home, maturin.prepare_metadata_for_build_wheel(home, settings))
-        described = (info / "METADATA").read_bytes()
+        info = Path(home, prepare_metadata_for_build_wheel(home, settings))
+        metadata = (info / "METADATA").read_bytes()
         name = info.name[: -len(".dist-info")]
-    contents = {Path("PKG-INFO"): (described, 0o644)}
+    contents = {Path("PKG-INFO"): (metadata, 0o644)}
     for path in sources():
         mode = 0o755 if os.access(TOP / path, os.X_OK) else 0o644
         contents[path] = ((TOP / path).read_bytes(), mode)

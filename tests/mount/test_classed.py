@@ -194,3 +194,22 @@ def test_tools_keep_python_containers(mounts, tmp_path: Path, tool: str) -> None
     assert {name: type(value) for name, value in after.items()} == {n: type(v) for n, v in before.items()}
     assert after["bound"].maxlen == 2
     assert after["default"].default_factory is list
+
+
+def test_tar_keeps_the_order_of_entries(mounts, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    need("tar")
+    src, dst = mounts("src"), mounts("dst")
+    names = [f"k{n * 7919 % 31}" for n in range(31)]
+    content = {
+        "o": collections.OrderedDict((name, n) for n, name in enumerate(names)),
+        "d": dict.fromkeys(names, 1),
+    }
+    with persist.open(src.store) as store:
+        store.root.update(content)
+        store.root["o"].move_to_end(names[3])
+        content["o"].move_to_end(names[3])
+    assert os.listdir(src.path / "o") == list(content["o"])
+    run(TAR.format(src=src.path, dst=dst.path), tmp_path)
+    with persist.open(dst.store) as store:
+        assert persist.copy_out(store.root) == content
+        assert [list(store.root[name]) for name in content] == [list(value) for value in content.values()]

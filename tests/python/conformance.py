@@ -1,4 +1,5 @@
 """CPython's own tests that use dicts and lists, on Dict and List: `python conformance.py` prints what passes.
+`-v` prints each other outcome, `--quick` leaves out what takes seconds.
 
 1. Where CPython's tests have a type to be tested (`type2test`), it is the one of the store. In the other modules every
    display and call that makes a dict (or a list) makes one in a store, if a store can hold what is in it.
@@ -15,13 +16,14 @@ import importlib
 import importlib.util
 import inspect
 import io
+import random
 import re
 import sys
 import tempfile
 import types
 import unittest
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,7 +121,7 @@ class Case(NamedTuple):
     module: types.ModuleType | None
 
 
-def cases(maker: Maker) -> Iterator[Case]:
+def cases(maker: Maker, left_out: Collection[str]) -> Iterator[Case]:
     """Return every test of CPython that is about a dict or a list."""
     dict_type = tested_type(maker, dict, persist.Dict)
     list_type = tested_type(maker, list, persist.List)
@@ -146,7 +148,7 @@ def cases(maker: Maker) -> Iterator[Case]:
                     cls.type2test = types_of[tested]  # type: ignore[attr-defined]
                 found.append((f"{name}[{display}]", cls, module))
     for name, cls, module in found:
-        for method in sorted(set(unittest.TestLoader().getTestCaseNames(cls)).difference(LEFT_OUT)):
+        for method in sorted(set(unittest.TestLoader().getTestCaseNames(cls)).difference(left_out)):
             yield Case(f"{name}.{cls.__name__}.{method}", cls(method), maker, module)
 
 
@@ -164,18 +166,12 @@ MODULES = [
 RULES = {
     r"must be (set to )?(a )?(real )?(dict|dictionary|list)\b": "C code that takes nothing but a dict or list itself",
     r"bad argument to internal function": "C code that takes nothing but a dict or list itself",
-    r"First sequence is not a list: ": "the test asks for a list itself",
     r"is not an instance of <class '(dict|list|persist\.Dict|persist\.List)'>": "the test asks for a type",
     r"<class 'persist\.List'> != <class 'list'>": "the test asks for a list itself",
     r"<class 'list_(reverse)?iterator'> != <class 'persist\.ListIter'>": "the test asks for a list itself",
-    r"cannot pickle a persist\.": "a proxy is not pickled by value",
 }
-# Those that take seconds, and show nothing that others do not. `test_repr_deep` wants a RecursionError: repr of what is
-# stored is bounded, at any depth.
-# `test_compare_to_variance` has random numbers, and fails for some with plain lists too: a root is rounded differently.
-LEFT_OUT = (
-    "test_compare_to_variance",
-    "test_repr_deep",
+# Those that take seconds each, or whose garbage makes later ones take them; `--quick` leaves them out.
+SLOW = (
     "test_combinations_with_replacement",
     "test_combinatorics",
     "test_gc_doesnt_blowup",
@@ -189,13 +185,16 @@ LEFT_OUT = (
     "test_float_sqrt_of_frac",
     "test_recursion_limit",
     "testDist",
+    "test_repr_deep",
 )
+# Some tests have random numbers. `test_compare_to_variance` fails for a part of them, with plain lists too: a root is
+# rounded differently. With this seed it passes with plain lists.
+SEED = 1
 NO_BUILTIN = "the test asks whether it is an instance of dict or list"
 NEW_OBJECT = (
     "each read of a number or text gives a new object: identity is not kept, and nan is not found by it"
 )
 SUBCLASS = "an instance of a subclass is in no store before it is stored"
-ATTEMPT = "the attempt to store the key, which is refused, also calls its hash"
 INSIDE = "about what the interpreter does with memory"
 REFERENCE = "a pickle of something stored is a reference to it"
 ENUMERATIONS = (
@@ -203,19 +202,25 @@ ENUMERATIONS = (
     *("EnumerateStartTestCase", "TestStart", "TestLongStart"),
 )
 REUSED = (
-    *("combinations_", "combinations_with_replacement_", "permutations_", "product_", "zip_longest_", "zip_"),
-    *("pairwise_", "batched_"),
+    "combinations_",
+    "combinations_with_replacement_",
+    "permutations_",
+    "product_",
+    "zip_longest_",
+    "zip_",
 )
+BOUNDED = "the test asks for a RecursionError: repr of what is stored is bounded, at any depth"
 REASONS = {
+    "mapping_tests.Mapping.test_repr_deep": BOUNDED,
+    "list_tests.List.test_repr_deep": BOUNDED,
+    "test_dict[dict].DictTest.test_repr_deep": BOUNDED,
+    "test_list[list].ListTest.test_repr_deep": BOUNDED,
     "mapping_tests.Mapping.test_fromkeys": "fromkeys gives a plain dict",
     "list_tests.List.test_free_after_iterating": SUBCLASS,
     "list_tests.List.test_init": "__init__ of something stored changes nothing",
-    "test_builtin[list].BuiltinTest.test_filter_pickle": NO_BUILTIN,
     "test_builtin[list].BuiltinTest.test_eval_builtins_mapping_reduce": "the reduction of an iterator imports `iter`",
     "test_copy[dict].TestCopy.test_deepcopy_keepalive": "the test's memo is in the store, which keeps copies",
     "test_copy[list].TestCopy.test_deepcopy_dont_memo_immutable": "the memo has an entry more",
-    "test_dict[dict].DictTest.test_setdefault_atomic": ATTEMPT,
-    "test_dict[dict].DictTest.test_setitem_atomic_at_resize": ATTEMPT,
     "test_dict[dict].DictTest.test_track_literals": INSIDE,
     "test_iter[list].TestCase.test_reduce_mutating_builtins_iter": "a used iterator is reduced to what is left",
     "test_list[list].ListTest.test_free_after_iterating": SUBCLASS,
@@ -239,10 +244,23 @@ REASONS = {
     "test_deque[list].TestBasic.test_comparisons": "a deque in a list is a Deque there, which equals it",
     "list_tests.List.test_pickle": REFERENCE,
     "test_list[list].ListTest.test_pickle": REFERENCE,
-    "test_dict[dict].DictTest.test_pickle": REFERENCE,
     **{f"test_enumerate[list].{cls}.test_tuple_reuse": NEW_OBJECT for cls in ENUMERATIONS},
     **{f"test_itertools[list].TestBasicOps.test_{name}tuple_reuse": NEW_OBJECT for name in REUSED},
 }
+
+
+def compare_contents(test: unittest.TestCase) -> None:
+    """Let the assertions that want a list or dict itself on both sides compare what one of a store holds."""
+
+    def wrapped(original: Callable[..., None], stored: type) -> Callable[..., None]:
+        def compare(first: Any, second: Any, msg: Any = None) -> None:
+            sides = (side.copy() if isinstance(side, stored) else side for side in (first, second))
+            original(*sides, msg)
+
+        return compare
+
+    for name, stored in ("assertListEqual", persist.List), ("assertDictEqual", persist.Dict):
+        setattr(test, name, wrapped(getattr(test, name), stored))
 
 
 def outcome(case: Case) -> tuple[str, str]:
@@ -255,6 +273,8 @@ def outcome(case: Case) -> tuple[str, str]:
         sys.modules[case.module.__name__] = case.module
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
+        random.seed(SEED)
+        compare_contents(case.test)
         case.test.run(result)
     if case.module and original:
         sys.modules[case.module.__name__] = original
@@ -279,13 +299,13 @@ def outcome(case: Case) -> tuple[str, str]:
     return "passed", ""
 
 
-def run() -> Iterator[tuple[str, str, str]]:
+def run(left_out: Collection[str] = ()) -> Iterator[tuple[str, str, str]]:
     """Run every test, and return its name, the kind of its outcome, and why."""
     with (
         tempfile.TemporaryDirectory() as home,
         persist.open(Path(home, "the.store"), durability="none") as store,
     ):
-        for case in cases(Maker(store.root)):
+        for case in cases(Maker(store.root), left_out):
             yield case.name, *outcome(case)
 
 
@@ -301,9 +321,9 @@ def main() -> int:
         print("this Python has no package `test`", file=sys.stderr)
         return 2
     counts = dict.fromkeys(("passed", "excluded", "inapplicable", "untouched", "failed"), 0)
-    for name, kind, why in run():
+    for name, kind, why in run(SLOW if "--quick" in sys.argv else ()):
         counts[kind] += 1
-        if kind == "failed" or "-v" in sys.argv:
+        if kind == "failed" or (kind != "passed" and "-v" in sys.argv):
             print(f"{kind}: {name}: {why}"[:300], flush=True)
     print(", ".join(f"{n} {kind}" for kind, n in counts.items()))
     return 1 if counts["failed"] or counts["passed"] < 500 else 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import collections
 import collections.abc
+import copy
 import operator
+from pathlib import Path
 from typing import Any
 
 import persist
@@ -35,7 +37,11 @@ def outcome(container: Any, name: str, args: tuple[Any, ...]) -> tuple[str, Any]
     # An operator finds out what both sides can do.
     binary = len(args) == 1 and name.startswith("__") and name not in ITEMS
     operation = getattr(operator, name, None) if binary else None
+    # So does the reflected form: `__rmul__` is the left side's `*`.
+    left = getattr(operator, f"__{name[3:]}", None) if binary and name.startswith("__r") and not operation else None
     try:
+        if left:
+            return ("returned", plain(left(*args, container)))
         found = operation(container, *args) if operation else getattr(container, name)(*args)
     except Exception as e:
         return ("raised", type(e).__name__)
@@ -44,3 +50,26 @@ def outcome(container: Any, name: str, args: tuple[Any, ...]) -> tuple[str, Any]
     if hasattr(found, "__next__") or isinstance(found, VIEWS):
         found = list(found)
     return ("returned", plain(found))
+
+
+def run(path: Path, start: Any, steps: list[tuple[str, tuple[Any, ...]]]) -> None:
+    """Run a program on a container in a store and on the builtin one; after an error, a store is as before."""
+    store = persist.open(path, durability="none")
+    plain = start
+    try:
+        store.root["x"] = start
+        for name, args in steps:
+            if name == "reopen":
+                store.close()
+                store = persist.open(path, durability="none")
+            else:
+                before = copy.copy(plain)
+                expected = outcome(plain, name, args)
+                if expected[0] == "raised":
+                    plain = before
+                assert outcome(store.root["x"], name, args) == expected, (name, args)
+            x = store.root["x"]
+            assert x == plain
+            assert list(x) == list(plain)
+    finally:
+        store.close()

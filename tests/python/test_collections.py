@@ -12,7 +12,7 @@ from typing import Any
 import persist
 import pytest
 from hypothesis import given, settings, strategies as st
-from outcomes import outcome
+from outcomes import run
 
 
 class Bag(persist.Dict[str, int]):
@@ -218,29 +218,6 @@ DEFAULT_STEPS = st.one_of(
     st.tuples(st.sampled_from(["__setitem__", "setdefault"]), st.tuples(KEYS, ITEMS)),
     st.tuples(st.just("reopen"), st.just(())),
 )
-
-
-def run(path: Path, start: Any, steps: list[tuple[str, tuple[Any, ...]]]) -> None:
-    """Run a program on a container in a store and on the builtin one; after an error, a store is as before."""
-    store = persist.open(path, durability="none")
-    plain = start
-    try:
-        store.root["x"] = start
-        for name, args in steps:
-            if name == "reopen":
-                store.close()
-                store = persist.open(path, durability="none")
-            else:
-                before = copy.copy(plain)
-                expected = outcome(plain, name, args)
-                if expected[0] == "raised":
-                    plain = before
-                assert outcome(store.root["x"], name, args) == expected, (name, args)
-            x = store.root["x"]
-            assert x == plain
-            assert list(x) == list(plain)
-    finally:
-        store.close()
 
 
 @settings(deadline=None, max_examples=150)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import collections
+import collections.abc
 import doctest
+import re
 import sys
 import textwrap
 import types
@@ -39,6 +42,46 @@ DOCUMENTED = dict(documented())
 
 def test_there_are_examples() -> None:
     assert {"Dict", "List", "Store", "Store.transaction", "Dict.lock", "root", "persist"} <= DOCUMENTED.keys()
+
+
+# The types whose methods are described where they come from.
+BUILTIN = {
+    "Dict": dict, "List": list, "Set": set, "Deque": collections.deque, "Counter": collections.Counter,
+    "OrderedDict": collections.OrderedDict, "DefaultDict": collections.defaultdict, "SortedDict": dict, "Store": dict,
+    "KeysView": collections.abc.KeysView, "ValuesView": collections.abc.ValuesView,
+    "ItemsView": collections.abc.ItemsView,
+}  # fmt: skip
+
+
+def is_shown(name: str, seen: frozenset[str] = frozenset()) -> bool:
+    """Return whether a name has an example, or its docstring refers to one that has: see `Dict.lock`."""
+    if name in DOCUMENTED:
+        return True
+    there: Any = persist
+    for part in name.split("."):
+        there = getattr(there, part, None)
+    said = re.findall(r"`(?:persist\.)?([\w.]+)(?:\([^`]*\))?`", getattr(there, "__doc__", None) or "")
+    beside = f"{name.split('.')[0]}." if "." in name else ""
+    return any(
+        is_shown(other, seen | {name})
+        for word in said
+        for other in (word, f"{beside}{word}")
+        if other not in seen | {name}
+    )
+
+
+def test_every_public_function_has_an_example() -> None:
+    wanted = []
+    for name in persist.__all__:
+        there = getattr(persist, name)
+        if not isinstance(there, type):
+            wanted += [name] * callable(there)
+        elif not issubclass(there, BaseException):
+            wanted += [name] * (name not in BUILTIN)
+            own = set(vars(there)) - set(dir(BUILTIN.get(name, object)))
+            wanted += [f"{name}.{k}" for k in own if not k.startswith("_") and callable(getattr(there, k))]
+    assert len(wanted) > 70
+    assert sorted(name for name in wanted if not is_shown(name)) == []
 
 
 @pytest.fixture

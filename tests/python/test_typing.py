@@ -166,3 +166,11 @@ def test_readme_under_mypy(readme: list[Path]) -> None:
 def test_readme_under_pyright(readme: list[Path]) -> None:
     errors = [said for said in pyright(*readme) if said["severity"] == "error"]
     assert errors == [], json.dumps(errors, indent=1)
+
+
+def test_examples_under_pyright() -> None:
+    # mypy --strict over them is the step mypy of scripts/test.
+    files = sorted((PROJECT / "examples").glob("*.py"))
+    assert len(files) > 8
+    errors = [said for said in pyright(*files) if said["severity"] == "error"]
+    assert errors == [], json.dumps(errors, indent=1)

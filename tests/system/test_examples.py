@@ -65,6 +65,13 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def is_worker(pid: int) -> bool:
+    """Return whether a process is one that multiprocessing has spawned to work, and not its tracker of resources."""
+    with contextlib.suppress(OSError):
+        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
+
+
 @contextlib.contextmanager
 def server(procs: Processes, home: Path, socket_at: Path, *argv: object) -> Iterator[subprocess.Popen[str]]:
     """Start a server with the examples, and wait until it answers."""
@@ -177,26 +184,63 @@ def test_sessions_expire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_service_follows_its_configuration(
     procs: Processes, mount: Callable[..., Path], tmp_path: Path
 ) -> None:
-    store = tmp_path / "site.store"
-    service = procs.start(sys.executable, EXAMPLES / "live_config.py", store)
+    store, log = tmp_path / "site.store", tmp_path / "log"
+    with open(log, "w") as err:
+        service = procs.start(sys.executable, EXAMPLES / "live_config.py", store, stderr=err)
 
     def said(*lines: str) -> None:
         tell(service, "Joe")
         for text in lines:
             line(service, text)
 
+    def noticed(text: str) -> None:
+        # Without a request in between: the service waits for changes, and does not look for them.
+        wait_until(lambda: text in log.read_text().splitlines(), what=text)
+
     said("Hello, Joe!")
     config = mount(store) / "config"
     vim = "vim -es -u NONE -i NONE -c '%s/Hello/Good day/' -c wq \"$1\" </dev/null"
     sh(vim, config / "greeting")
+    noticed("update root['config']['greeting']: 'Good day'")
     said("Good day, Joe!")
     sh('echo 2 >"$1"', config / "repeat")
+    noticed("update root['config']['repeat']: 2")
     said("Good day, Joe!", "Good day, Joe!")
     # What is not a number is refused, and the service goes on with the old one.
     assert "Invalid argument" in sh('echo two >"$1"', config / "repeat", ok=False)
     said("Good day, Joe!", "Good day, Joe!")
     assert service.stdin is not None
     finish(service)
+
+
+def test_no_task_is_lost_when_workers_are_killed(procs: Processes, tmp_path: Path) -> None:
+    store, env = tmp_path / "the.store", clean_env(PYTHONPATH=str(EXAMPLES))
+    # Each takes a fraction of a second, so that a worker that has one is killed in the middle of it.
+    numbers = [
+        2 * prime for prime in (2000003, 2000029, 2000039, 2000081, 2000083, 2000093, 2000107, 2000113)
+    ]
+
+    def start(*args: object) -> subprocess.Popen[str]:
+        return procs.start(sys.executable, EXAMPLES / "tasks.py", store, *args, env=env)
+
+    with persist.open(store) as opened:
+        root = opened.root
+        master = start("serve", 3)
+        # The workers that are killed, each time while all three are in a task; at last the master, too.
+        for victims in ([0], [1], [2, 0], [0, 1, 2], None):
+            asking = start("add", *numbers)
+            wait_until(lambda: len(root.get("taken", ())) == 3, what="three busy workers")
+            workers = [pid for pid in children(master.pid) if is_worker(pid)]
+            assert len(workers) == 3
+            if victims is None:
+                os.killpg(master.pid, signal.SIGKILL)
+                master.wait(DEADLINE)
+                master = start("serve", 2)
+            for n in victims or ():
+                os.kill(workers[n], signal.SIGKILL)
+            assert sorted(finish(asking).splitlines()) == [f"{n} = 2 * {n // 2}" for n in numbers]
+            assert (root["waiting"], root["taken"], root["answers"]) == ([], {}, {})
+        assert master.poll() is None
 
 
 def test_the_address_book_keeps_objects(tmp_path: Path) -> None:
@@ -245,7 +289,14 @@ def test_files_of_other_stores_are_moved(tmp_path: Path) -> None:
 
 def test_arrays_are_shared_by_processes(tmp_path: Path) -> None:
     need("numpy")
-    assert run(tmp_path, "arrays.py") == f"(8, 100000) float64 {float(7 * sum(range(100000)))}\n"
+    said = run(tmp_path, "arrays.py").splitlines()
+    assert said == [f"(8, 100000) float64 True {float(7 * sum(range(100000)))}", "[1. 1. 1.] False"]
+    import numpy as np
+
+    with persist.open(tmp_path / "arrays.store") as store:
+        # Arrays themselves, and not bytes with a description beside them.
+        assert {type(row) for row in store.root["rows"].values()} == {np.ndarray}
+        assert store.root["rows"][3].tolist() == [3.0 * n for n in range(100_000)]
 
 
 EXECUTE = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import email.policy
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,5 +45,21 @@ def test_pip_installs_the_directory(tmp_path: Path) -> None:
     assert (meta["Name"], meta["Version"]) == ("persist-graph", version)
     assert meta["License-Expression"] == "MIT"
     assert meta["Requires-Python"] == ">=3.9"
+    assert [row.split(", ")[0] for row in meta.get_all("Project-URL")] == ["Source Code", "Changelog"]
     assert (TOP / "README.md").read_text().splitlines()[0] in meta.get_payload()
     assert [p.read_text() for p in info.rglob("LICENSE")] == [(TOP / "LICENSE").read_text()]
+
+
+def test_the_address_of_the_project_is_in_one_place() -> None:
+    stated = re.search(r'^repository = "(https://[^"]+)"$', (TOP / "Cargo.toml").read_text(), re.MULTILINE)
+    assert stated
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=TOP, capture_output=True, text=True, check=True).stdout
+    found = [
+        name
+        for name in listed.split("\0")
+        if name and (TOP / name).is_file() and stated[1].encode() in (TOP / name).read_bytes()
+    ]
+    assert found == ["Cargo.toml"]
+    # The metadata of every crate takes it from there.
+    for crate in ("core", "fuse", "pymod"):
+        assert "\nrepository.workspace = true\n" in (TOP / crate / "Cargo.toml").read_text()

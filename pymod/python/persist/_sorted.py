@@ -68,7 +68,12 @@ class SortedDict(Dict):
         return self._walk(minimum, maximum, inclusive, reverse)
 
     def islice(self, start=None, stop=None, reverse=False):
-        """Return an iterator over the keys at the positions from start to stop."""
+        """Return an iterator over the keys at the positions from start to stop.
+
+        >>> root['log'] = persist.SortedDict({30: 'c', 10: 'a', 20: 'b'})
+        >>> list(root['log'].islice(1))
+        [20, 30]
+        """
         keys = self._slice(slice(start, stop))
         return reversed(keys) if reverse else iter(keys)
 
@@ -86,17 +91,32 @@ class SortedDict(Dict):
         return keys[0]
 
     def bisect_left(self, key):
-        """Return the position at which the key is, or would be inserted."""
+        """Return the position at which the key is, or would be inserted.
+
+        >>> root['log'] = persist.SortedDict({30: 'c', 10: 'a', 20: 'b'})
+        >>> root['log'].bisect_left(20), root['log'].bisect_left(25)
+        (1, 2)
+        """
         return _sorted_position(self, key, False)
 
     def bisect_right(self, key):
-        """Return the position after the key, or at which it would be inserted."""
+        """Return the position after the key, or at which it would be inserted.
+
+        >>> root['log'] = persist.SortedDict({30: 'c', 10: 'a', 20: 'b'})
+        >>> root['log'].bisect_right(20)
+        2
+        """
         return _sorted_position(self, key, True)
 
     bisect = bisect_right
 
     def index(self, key, start=None, stop=None):
-        """Return the position of a key; raise ValueError if it is missing."""
+        """Return the position of a key; raise ValueError if it is missing.
+
+        >>> root['log'] = persist.SortedDict({30: 'c', 10: 'a', 20: 'b'})
+        >>> root['log'].index(20)
+        1
+        """
         start, stop, _ = slice(start, stop).indices(len(self))
         at = _sorted_position(self, key, False) if len(self) else stop
         if start <= at < stop and key in self:
@@ -104,7 +124,12 @@ class SortedDict(Dict):
         raise ValueError(f"{key!r} is not in list")
 
     def peekitem(self, index=-1):
-        """Return the key and the value at a position."""
+        """Return the key and the value at a position.
+
+        >>> root['log'] = persist.SortedDict({30: 'c', 10: 'a', 20: 'b'})
+        >>> root['log'].peekitem(), root['log'].peekitem(0)
+        ((30, 'c'), (10, 'a'))
+        """
         return self._peek(index)
 
     @_atomic
@@ -114,22 +139,42 @@ class SortedDict(Dict):
 
     @_atomic
     def popitem(self, index=-1):
-        """Remove and return the key and the value at a position."""
+        """Remove and return the key and the value at a position.
+
+        >>> root['log'] = persist.SortedDict({30: 'c', 10: 'a', 20: 'b'})
+        >>> root['log'].popitem(0)
+        (10, 'a')
+        """
         if not self:
             raise KeyError("popitem(): dictionary is empty")
         key = self._at(index)
         return key, self.pop(key)
 
     def keys(self):
-        """Return a view of the keys, in order; it has positions: `keys()[0]`."""
+        """Return a view of the keys, in order; it has positions: `keys()[0]`.
+
+        >>> root['log'] = persist.SortedDict({30: 'c', 10: 'a', 20: 'b'})
+        >>> root['log'].keys()[0], root['log'].keys()[-2:]
+        (10, [20, 30])
+        """
         return SortedKeysView(self)
 
     def values(self):
-        """Return a view of the values, in the order of their keys; it has positions."""
+        """Return a view of the values, in the order of their keys; it has positions.
+
+        >>> root['log'] = persist.SortedDict({30: 'c', 10: 'a', 20: 'b'})
+        >>> root['log'].values()[0]
+        'a'
+        """
         return SortedValuesView(self)
 
     def items(self):
-        """Return a view of the entries, in order; it has positions."""
+        """Return a view of the entries, in order; it has positions.
+
+        >>> root['log'] = persist.SortedDict({30: 'c', 10: 'a', 20: 'b'})
+        >>> root['log'].items()[0]
+        (10, 'a')
+        """
         return SortedItemsView(self)
 
     def copy(self):

@@ -206,6 +206,9 @@ impl Dict {
     }
 
     /// Return True if the dictionary has the key.
+    ///
+    /// >>> root.has_key('x')
+    /// True
     fn has_key(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         self.__contains__(py, key)
     }
@@ -439,7 +442,7 @@ impl Dict {
         )
     }
 
-    /// Lock the dict, or one entry, against changes; other owners can share the lock.
+    /// Lock the dict, or one entry, against changes; other owners can share the lock. See `lock`.
     #[pyo3(name = "lockShared", signature = (key = LockKey::whole(), *, timeout = None), text_signature = "($self, key=..., *, timeout=None)")]
     fn lock_shared(slf: &Bound<'_, Self>, key: LockKey<'_>, timeout: Option<f64>) -> PyResult<Held> {
         take::acquire(
@@ -482,7 +485,7 @@ impl Dict {
         lock_async(slf.as_any(), slf.get().proxy()?, &key, shared, timeout)
     }
 
-    /// Release one level of a lock that this thread holds; raise NotLocked if it holds none.
+    /// Release one level of a lock that this thread holds (see `lockExcl`); raise NotLocked if it holds none.
     #[pyo3(signature = (key = LockKey::whole()), text_signature = "($self, key=...)")]
     fn unlock(slf: &Bound<'_, Self>, key: LockKey<'_>) -> PyResult<()> {
         take::release(slf.py(), slf.get().proxy()?, &key)

@@ -40,7 +40,7 @@ pub(crate) struct Terms {
 
 /// A lock on a container or one entry of it. `with` returns the locked object and releases the lock at the end;
 /// it takes the lock again if it was released. A lock that `lock()` took and that is neither released nor used in
-/// `with` is released when it is collected, with a ResourceWarning.
+/// `with` is released when it is collected, with a ResourceWarning. See `Dict.lock`.
 #[pyclass(frozen, name = "Lock", module = "persist")]
 pub struct Held {
     owner: Py<PyAny>,
@@ -197,6 +197,9 @@ impl Held {
     }
 
     /// Release the lock; a second call does nothing. Raise NotLocked on another thread than the one that took it.
+    ///
+    /// >>> lock = root.lock(key='x')
+    /// >>> lock.release()
     fn release(&self, py: Python<'_>) -> PyResult<()> {
         let fail = |e| self.shared.fail(py, e);
         let mut place = lock(&self.level);

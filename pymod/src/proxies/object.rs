@@ -32,6 +32,14 @@ pub(crate) const VERSION: &str = "__persist_version__";
 pub(crate) const FIRST_VERSION: i64 = 1;
 
 /// A stored object: attributes in the store, methods in the class.
+///
+/// >>> class Account(persist.Object):
+/// ...     def __init__(self, amount):
+/// ...         self.amount = amount
+/// >>> root['account'] = Account(5)
+/// >>> root['account'].amount += 1
+/// >>> root['account'].amount
+/// 6
 #[pyclass(frozen, subclass, weakref, dict, module = "persist")]
 pub struct Object {
     pub(crate) links: Links<Known, PyDict>,

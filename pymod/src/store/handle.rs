@@ -46,6 +46,9 @@ pub struct Handle {
 /// lock_timeout: seconds that a change waits for the lock or transaction of another owner.
 /// snapshot: the name of a snapshot to open in place of the store, with mode "r".
 /// root: a class that derives from persist.Object; the root is an instance of it, made by `root()` in an empty store.
+///
+/// >>> with persist.open("my.store", durability="commit", lock_timeout=5) as other:
+/// ...     other.root['x'] = 1
 #[pyfunction]
 #[pyo3(
     signature = (path, mode = "rw", durability = "checkpoint", *, max_age = Some(1.0), lock_timeout = 30.0, snapshot = None, root = None),
@@ -262,6 +265,11 @@ impl Handle {
     /// Call f(*args, **kwargs) in a transaction and return its result. If the transaction conflicts with a lock of
     /// another owner, roll it back and call f again when the lock is free, for lock_timeout seconds.
     /// Inside a transaction, call f once, in a nested block.
+    ///
+    /// >>> def move(amount):
+    /// ...     root['a'] -= amount
+    /// ...     root['b'] += amount
+    /// >>> store.run(move, 10)
     #[pyo3(signature = (f, /, *args, **kwargs))]
     fn run<'py>(
         &self,
@@ -291,6 +299,8 @@ impl Handle {
     }
 
     /// Make everything completed so far survive power loss.
+    ///
+    /// >>> store.sync()
     fn sync(&self, py: Python<'_>) -> PyResult<()> {
         let shared = self.shared()?;
         shared.interruptible(py, || shared.store.sync())
@@ -312,14 +322,14 @@ impl Handle {
         Ok(Snapshot::of(&taken))
     }
 
-    /// Return the snapshots of the store, the oldest first.
+    /// Return the snapshots of the store, the oldest first; see `snapshot`.
     fn snapshots(&self, py: Python<'_>) -> PyResult<Vec<Snapshot>> {
         let shared = self.shared()?;
         let all = shared.interruptible(py, || shared.store.snapshots())?;
         Ok(all.iter().map(Snapshot::of).collect())
     }
 
-    /// Delete a snapshot and free what only it held. Raise InUse while a process has it open.
+    /// Delete a snapshot (see `snapshot`) and free what only it held. Raise InUse while a process has it open.
     fn drop_snapshot(&self, py: Python<'_>, name: &str) -> PyResult<()> {
         let shared = self.shared()?;
         if shared.read_only {
@@ -329,7 +339,7 @@ impl Handle {
     }
 
     /// Open a snapshot as a read-only Store that never changes. Use it in `with`: while it is open the snapshot
-    /// cannot be dropped. Its objects are not those of the store; storing them there copies them.
+    /// cannot be dropped. Its objects are not those of the store; storing them there copies them. See `snapshot`.
     fn at<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, Handle>> {
         let shared = self.shared()?;
         let (store, timeout) = (&shared.store, shared.timeout());
@@ -347,6 +357,9 @@ impl Handle {
     }
 
     /// Free unreachable cycles and what waits to be freed; return the number of containers freed.
+    ///
+    /// >>> store.gc()
+    /// 0
     fn gc(&self, py: Python<'_>) -> PyResult<u64> {
         let shared = self.shared()?;
         shared.interruptible(py, || shared.store.gc())
@@ -354,6 +367,9 @@ impl Handle {
 
     /// Return figures about the store. "undurable_age": seconds since the oldest change that would not survive power
     /// loss, or None.
+    ///
+    /// >>> store.stat()['processes']
+    /// 1
     fn stat<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let shared = self.shared()?;
         shared.set_task(py);
@@ -377,6 +393,8 @@ impl Handle {
 
     /// Close this handle. The last handle of the process closes the store, and the last process makes a
     /// checkpoint; proxies then raise ValueError.
+    ///
+    /// >>> store.close()
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());

@@ -292,12 +292,20 @@ impl Watch {
     }
 
     /// Return the next change; wait for it, timeout seconds at most (None: without a limit), and then return None.
+    ///
+    /// >>> with root.watch() as changes:
+    /// ...     root['x'] = 2
+    /// ...     print(changes.poll().key, changes.poll())
+    /// x None
     #[pyo3(signature = (timeout = Some(0.0)), text_signature = "($self, timeout=0)")]
     fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Change>> {
         self.next(py, duration(timeout)?)
     }
 
     /// Report no more changes; a thread that waits for one, or calls the callback, ends.
+    ///
+    /// >>> changes = root.watch(print)
+    /// >>> changes.close()
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let feed = self.state().feed.take();
         py.detach(|| drop(feed));
