@@ -193,6 +193,12 @@ pub enum Error {
     /// enters again at the newest checkpoint. Never reaches a user.
     #[error("the checkpoint that was read has been replaced; try again")]
     Stale,
+    /// A view of a moment has ended.
+    #[error("the view of a moment has ended: {why}")]
+    ViewEnded {
+        /// Why.
+        why: &'static str,
+    },
     /// The lock is not held by this owner.
     #[error("{what} is not locked by this owner, so it cannot be unlocked")]
     NotLocked {
@@ -421,7 +427,7 @@ impl Error {
             Error::Aborted { .. } => libc::EAGAIN,
             Error::Interrupted => libc::EINTR,
             Error::NotLocked { .. } => libc::EPERM,
-            Error::Gone(_) => libc::ESTALE,
+            Error::Gone(_) | Error::ViewEnded { .. } => libc::ESTALE,
             Error::NoKey | Error::Index { .. } | Error::NoSnapshot { .. } => libc::ENOENT,
             Error::SnapshotExists { .. } => libc::EEXIST,
             Error::InUse { .. } => libc::EBUSY,

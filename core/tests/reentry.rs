@@ -36,6 +36,7 @@ const CALLS: &[(&str, bool, Call)] = &[
     ("write", true, |s| s.write(Actor::Thread, &mut soon(), |_| Ok(()))),
     ("snapshot", true, |s| s.snapshot("inside").map(drop)),
     ("snapshots", true, |s| s.snapshots().map(drop)),
+    ("frozen", true, |s| s.frozen(&mut soon()).map(drop)),
     ("drop_snapshot", true, |s| s.drop_snapshot("there")),
     ("feed", true, |s| s.feed().map(drop)),
     ("await_changes", false, |s| {
@@ -160,6 +161,7 @@ const PLAIN: &[&str] = &[
     "skip_room",
     "opened_snapshot",
     "is_frozen",
+    "is_view",
     "uuid",
     // The calls of leases together are tried as `end_lease`.
     "lease_bucket",

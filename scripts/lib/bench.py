@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import bench_durable
+import bench_frozen
 import bench_liveness
 import bench_mount
 import bench_safety
@@ -191,6 +192,7 @@ def main() -> None:
     if a.part in ("all", "python"):
         bench_values.values(a.size, aims)
         bench_watch.watch(a.size, aims)
+        bench_frozen.frozen(a.quick, aims)
     if a.part in ("all", "safety"):
         bench_safety.undo(a.engine, rounds)
         bench_safety.stall(a.engine, a.quick, aims)

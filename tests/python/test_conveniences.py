@@ -99,6 +99,7 @@ def test_exceptions_derive_from_builtin_ones() -> None:
         "SnapshotExists": FileExistsError,
         "InUse": OSError,
         "DurabilityUnknown": OSError,
+        "ViewEnded": OSError,
         "Corrupt": OSError,
     }
     for name, base in bases.items():

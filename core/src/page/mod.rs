@@ -28,11 +28,12 @@
 //! The fields of `Pager` are private to its wing, and `pager::parts` has what other wings use of them.
 //!
 //! Invariants (referred to by number throughout):
-//! - I1 No page reachable from either meta page or from a snapshot is written. (`pages::cow`, `checkpoint`)
+//! - I1 No page reachable from either meta page, from a snapshot or from a view of a moment is written. (`pages::cow`,
+//!   `checkpoint`)
 //! - I2 An undo record is visible before the store it covers. The log is committed or undone before the latch is
 //!   released. (`shared::regions::undo`, `section`)
-//! - I3 A page is reused only when no meta page and no snapshot reaches it, and only inside a write section.
-//!   (`shared::regions::free_pages`, `checkpoint::dropped`)
+//! - I3 A page is reused only when no meta page, no snapshot and no view reaches it, and only inside a write section.
+//!   (`shared::regions::free_pages`, `checkpoint::dropped`, `checkpoint::kept`)
 //! - I4 Meta pages are written only by `pwrite`, after a successful flush of everything they reach.
 //!   (`checkpoint::phases`)
 //! - I5 Every address is checked against the page count. The file never shrinks while it is open. (`section`,
@@ -68,6 +69,7 @@ pub use pager::state::blocks::Block;
 pub(crate) use pager::state::blocks::Reason;
 pub use pager::{Hooks, LockMemory, PageStat, Pager};
 pub(crate) use section::leases::touching;
+pub(crate) use section::moment::View;
 pub use section::read::ReadSection;
 pub use section::write::WriteSection;
 pub use session::settings::Settings;

@@ -47,6 +47,9 @@ impl Store {
         member: Member<'_>,
         long: impl FnOnce(&Reader<'_>, Word) -> Option<R>,
     ) -> std::result::Result<Word, R> {
+        if self.inner.view.is_some() {
+            return Ok(Word::EMPTY);
+        }
         let Some(section) = self.pager().try_read() else {
             return Ok(Word::EMPTY);
         };
@@ -64,7 +67,7 @@ impl Store {
     #[inline(always)]
     #[must_use]
     pub fn fast_set(&self, obj: Obj, member: Member<'_>, word: Word) -> bool {
-        if !word.is_plain() || self.inner.has_unpinned.load(Ordering::Relaxed) {
+        if !word.is_plain() || self.inner.view.is_some() || self.inner.has_unpinned.load(Ordering::Relaxed) {
             return false;
         }
         match member {

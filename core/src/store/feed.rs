@@ -54,7 +54,7 @@ impl Store {
     /// `Error::Closed`; `Error::Invalid` for a store that never changes (a snapshot, or without write permission).
     pub fn feed(&self) -> Result<Feed> {
         self.pager().outside_sections()?;
-        if self.pager().is_frozen() {
+        if self.is_frozen() {
             return Err(Error::invalid(
                 "a snapshot, or a store that is opened without write permission, shows no changes",
             ));

@@ -21,10 +21,12 @@
 //! 3. An operation frees a bounded part of its garbage at its end. A helper, or later operations that
 //!    allocate memory, free the rest (`space`).
 
+mod closing;
 #[doc(hidden)]
 pub mod door;
 mod fast;
 mod feed;
+mod frozen;
 mod leases;
 mod locks;
 mod reader;
@@ -53,7 +55,7 @@ use crate::object::{graph, header};
 use crate::page::PageWalk;
 use crate::page::access::Pages;
 use crate::page::checkpoint::reading::verify::PageReport;
-use crate::page::{Pager, Settings, superblock as sb};
+use crate::page::{Pager, Settings, View, superblock as sb};
 use locks::hooks::LockHooks;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -151,12 +153,17 @@ struct Inner {
     has_unpinned: AtomicBool,
     /// The freeing that changes of this process still owe.
     debt: space::debt::Debt,
+    /// The moment that this handle shows (`frozen`).
+    view: Option<View>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Dropping the handle without `close` loses nothing, but closing leaves a checkpoint.
-        let _ = self.pager.close_dropped();
+        match &self.view {
+            Some(view) => self.pager.end_view(view),
+            // Dropping the handle without `close` loses nothing, but closing leaves a checkpoint.
+            None => drop(self.pager.close_dropped()),
+        }
     }
 }
 
@@ -221,6 +228,7 @@ impl Store {
                 unpinned: Mutex::new(Vec::new()),
                 has_unpinned: AtomicBool::new(false),
                 debt: space::debt::Debt::default(),
+                view: None,
             }),
         })
     }
@@ -248,6 +256,7 @@ impl Store {
     /// # Errors
     /// `Error::Poisoned` after a failed flush; `Error::Invalid` inside a transaction.
     pub fn sync(&self) -> Result<()> {
+        self.expect_live()?;
         self.pager().outside_sections()?;
         self.pager().not_behind_another_task()?;
         self.pager().checkpoint(&mut Wait::default())
@@ -307,9 +316,20 @@ impl Store {
     /// `Error::Corrupt` says what is wrong and where.
     #[doc(hidden)]
     pub fn check(&self) -> Result<graph::GraphReport> {
-        // The check takes longer than writers wait for a reader.
+        // The check takes longer than writers wait for a reader: it reads a view of the moment. If there can be none,
+        // and in a transaction, writers wait.
         let pager = self.pager();
-        let _latch = pager.hold_latch(pager.bound());
+        let changes = self.inner.view.is_none() && !pager.is_frozen();
+        if changes
+            && !self.in_transaction()
+            && let Ok(view) = self.frozen(&mut Wait::default())
+        {
+            match view.check() {
+                Err(Error::ViewEnded { .. }) => {}
+                done => return done,
+            }
+        }
+        let _latch = changes.then(|| pager.hold_latch(pager.bound()));
         self.read(&mut Wait::default(), |r| graph::check_graph(r))
     }
 
@@ -320,6 +340,7 @@ impl Store {
     /// `Error::Corrupt` says what is wrong and where.
     #[doc(hidden)]
     pub fn check_pages(&self) -> Result<PageReport> {
+        self.expect_live()?;
         self.pager().outside_sections()?;
         self.pager().check_pages()
     }
@@ -332,6 +353,7 @@ impl Store {
     /// `Error::Refused` while the store is open elsewhere, another handle of this process included;
     /// `Error::Corrupt` if it is damaged; `Error::NoSpace`; those of `sync`. The store is closed in any case.
     pub fn compact(self, progress: &mut dyn FnMut(u64)) -> Result<(u64, u64)> {
+        self.expect_live()?;
         let Some(inner) = Arc::into_inner(self.inner) else {
             return Err(Error::invalid(
                 "a store is compacted by its only handle: drop the others",
@@ -356,7 +378,7 @@ impl Store {
     /// operation does what cannot be done at once.
     #[doc(hidden)]
     pub fn unpin(&self, obj: Obj) {
-        if !self.pager().unpin(obj.id) || self.pager().is_frozen() {
+        if self.inner.view.is_some() || !self.pager().unpin(obj.id) || self.pager().is_frozen() {
             return;
         }
         let mut list = self.inner.unpinned.lock().unwrap_or_else(PoisonError::into_inner);
@@ -390,7 +412,10 @@ impl Store {
     #[inline]
     #[must_use]
     pub fn change_count(&self) -> u64 {
-        self.pager().changes()
+        match &self.inner.view {
+            Some(view) => view.number(),
+            None => self.pager().changes(),
+        }
     }
 
     /// Run `f` while no process makes a checkpoint. For comparison in benchmarks.
@@ -402,73 +427,7 @@ impl Store {
     pub fn without_checkpoints<R>(&self, f: impl FnOnce() -> Result<R>) -> Result<R> {
         self.pager().with_image(|_| f())
     }
-
-    /// Close the store. Further calls return `Error::Closed`, on clones of this handle too. The last process
-    /// to close makes a checkpoint. Waits for transactions that are open on other threads. Descriptors and
-    /// mappings are released at once, whatever handles exist; a descriptor in use by another thread is closed
-    /// at the end of that use.
-    ///
-    /// # Errors
-    /// Those of the checkpoint; the store is closed nevertheless. `Error::Timeout` if a transaction outlasts
-    /// the lock timeout; then the store stays open.
-    pub fn close(&self) -> Result<()> {
-        self.pager().outside_sections()?;
-        self.drop_kept();
-        self.pager().close()
-    }
-
-    /// Drop the checkpoint from before an inherited session (`page::checkpoint::before_recovery`) if the last
-    /// user of the store closes it and the check finds it sound. A large store is not checked: there the
-    /// checkpoint stays until it is dropped by name.
-    fn drop_kept(&self) {
-        let pager = self.pager();
-        let figures = pager.page_stat();
-        if figures.logical_pages > CHECKED_PAGES_MAX
-            || figures.processes != 1
-            || self.in_transaction()
-            || !pager.has_kept()
-        {
-            return;
-        }
-        // A transaction of another thread is open. Closing decides how long to wait for it.
-        let Some(latch) = pager.hold_latch(CHECK_LATCH_WAIT) else {
-            return;
-        };
-        let sound = self.check().and_then(|graph| {
-            self.read(&mut Wait::default(), |r| {
-                graph
-                    .containers
-                    .iter()
-                    .try_for_each(|h| graph::verify_body(r, *h))
-            })
-        });
-        drop(latch);
-        if let Err(e) = sound.and_then(|()| pager.drop_kept()) {
-            log::warn!("{}: {e}", self.path().display());
-        }
-    }
-
-    /// Close at the end of the process. A transaction that another thread has open after half a second ends
-    /// with the process, as after a kill: the next user of the store undoes it.
-    ///
-    /// # Errors
-    /// Those of the checkpoint.
-    #[doc(hidden)]
-    pub fn close_at_exit(&self) -> Result<()> {
-        self.pager().outside_sections()?;
-        self.drop_kept();
-        match self.pager().close_dropped() {
-            Err(Error::Timeout { .. }) => Ok(()),
-            done => done,
-        }
-    }
 }
-
-/// How long closing waits for the latch before it checks the store.
-const CHECK_LATCH_WAIT: Duration = Duration::from_millis(50);
-
-/// The largest store, in pages, that is checked when it is closed (64 MiB).
-const CHECKED_PAGES_MAX: u64 = 16384;
 
 /// Return the root dict. Create it if the store is new.
 fn find_root(pager: &Pager) -> Result<Obj> {

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// The result of running a closure in a read section.
-enum Attempt<R> {
+pub(super) enum Attempt<R> {
     Done(Result<R>),
     /// An open transaction has changed the data.
     Busy,
@@ -33,6 +33,9 @@ impl Store {
     /// Those of `f`; `Error::Timeout`, `Error::WouldBlock`, `Error::Interrupted` of the wait.
     #[inline]
     pub fn read<R>(&self, wait: &mut Wait<'_>, mut f: impl FnMut(&Reader<'_>) -> Result<R>) -> Result<R> {
+        if self.inner.view.is_some() {
+            return self.read_frozen(wait, f);
+        }
         let section = self.pager().read(wait)?;
         match self.attempt(section, &mut f)? {
             Attempt::Done(done) => done.map_err(|e| self.pager().with_kept_checkpoint(e)),
@@ -42,7 +45,7 @@ impl Store {
 
     /// Run `f` in a section, and end the section.
     #[inline(always)]
-    fn attempt<R>(
+    pub(super) fn attempt<R>(
         &self,
         section: Reader<'_>,
         f: &mut impl FnMut(&Reader<'_>) -> Result<R>,
@@ -150,6 +153,7 @@ impl Store {
         wait: &mut Wait<'_>,
         mut f: impl FnMut(&mut Writer<'_>) -> Result<R>,
     ) -> Result<R> {
+        self.expect_live()?;
         let mut reserved = false;
         let mut made_room = false;
         let mut owed = None;
@@ -209,6 +213,7 @@ impl Store {
                 self.release_reservations(actor);
             }
             if matches!(failed, Error::NoSpace { .. }) && self.in_transaction() {
+                self.pager().expel_views();
                 self.inner.debt.starve();
             }
             if let Error::TransactionTooLarge { what } = failed
@@ -313,6 +318,7 @@ impl Store {
 
     /// Free unneeded pages: those under freed logical pages, and those that only older checkpoints reach.
     pub(super) fn sync_forcing(&self) -> Result<()> {
+        self.pager().expel_views();
         self.pager().rebuild_free_map()?;
         self.sync()?;
         self.pager().release_free_pages()?;

@@ -39,6 +39,7 @@ impl Store {
     /// character, and inside a transaction; `Error::SnapshotExists`; `Error::TooMany` (`MAX_SNAPSHOTS`);
     /// `Error::ReadOnly`; those of `sync`.
     pub fn snapshot(&self, name: &str) -> Result<Snapshot> {
+        self.expect_live()?;
         self.pager().outside_sections()?;
         self.pager().not_behind_another_task()?;
         self.with_room(|| self.pager().take_snapshot(name))
@@ -58,6 +59,7 @@ impl Store {
     /// # Errors
     /// `Error::NoSnapshot`; `Error::InUse` while it is open in any process; those of `snapshot`.
     pub fn drop_snapshot(&self, name: &str) -> Result<()> {
+        self.expect_live()?;
         self.pager().outside_sections()?;
         self.pager().not_behind_another_task()?;
         self.with_room(|| self.pager().drop_snapshot(name))
@@ -95,11 +97,11 @@ impl Store {
         self.pager().snapshot()
     }
 
-    /// Return true if this handle shows one checkpoint that never changes: a snapshot, or the last checkpoint
-    /// of a store that could only be read.
+    /// Return true if this handle shows one state that never changes: a snapshot, the last checkpoint of a store that
+    /// could only be read, or a moment (`Store::frozen`).
     #[must_use]
     pub fn is_frozen(&self) -> bool {
-        self.pager().is_frozen()
+        self.inner.view.is_some() || self.pager().is_frozen()
     }
 
     /// Return the number that was given to the store when it was created. Copies of the file have the same.

@@ -38,6 +38,7 @@ impl Store {
     /// `Error::Timeout` naming the holder of the latch; `Error::OtherTask` if another task of this thread has
     /// a transaction open; `Error::Aborted`.
     pub fn begin(&self, wait: &mut Wait<'_>) -> Result<Block> {
+        self.expect_live()?;
         self.pager().outside_sections()?;
         self.pager().not_behind_another_task()?;
         if self.inner.debt.is_starved() && !self.in_transaction() {

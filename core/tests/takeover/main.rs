@@ -123,7 +123,7 @@ fn left_by_the_dead(dir: &Path) -> PathBuf {
 }
 
 /// As `die`, with something in the regions that an idle process leaves empty: the redo log, a watched container, locks,
-/// and in a `transaction` the undo log.
+/// a view of a moment and pages kept for it, and in a `transaction` the undo log.
 fn die_in_use(path: &Path, transaction: bool) -> ! {
     let options = Options {
         durability: Durability::Commit,
@@ -133,6 +133,11 @@ fn die_in_use(path: &Path, transaction: bool) -> ! {
     let root = store.root();
     let mut feed = store.feed().unwrap();
     feed.watch(root, &mut Wait::default()).unwrap();
+    std::mem::forget(store.frozen(&mut Wait::default()).unwrap());
+    for _ in 0..3 {
+        set(&store, "old 0", 0).unwrap();
+        store.sync().unwrap();
+    }
     for n in 0..LEFT {
         set(&store, &format!("left {n}"), n).unwrap();
     }

@@ -37,7 +37,7 @@ __all__ = [
     "Conflict", "Corrupt", "Deadlock", "Dict", "DurabilityUnknown", "Error", "Gone", "InUse",
     "ItemsView", "KeysView", "List", "Lock", "LockTimeout", "NoSnapshot", "NotLocked", "Object",
     "OtherTask", "Snapshot", "SnapshotExists", "Store", "Transaction", "TransactionAborted",
-    "TransactionTooLarge", "ValuesView", "Watch", "__version__", "alias", "allow_import",
+    "TransactionTooLarge", "ValuesView", "ViewEnded", "Watch", "__version__", "alias", "allow_import",
     "class_name", "copy_out", "open",
 ]
 # fmt: on
@@ -91,11 +91,11 @@ class NoSnapshot(Error, LookupError):
 class SnapshotExists(Error, FileExistsError):
     """A snapshot has this name already."""
 
-class DurabilityUnknown(Error, OSError):
-    """The change is done, but not known to survive a power cut yet: it must not be repeated.
+class ViewEnded(Error, OSError):
+    """The view of a moment (`Store.frozen()`) has ended: it was left, or its pages took too much space."""
 
-    `Store.sync()`, or the next change, covers it.
-    """
+class DurabilityUnknown(Error, OSError):
+    """The change is done, but not known to survive a power cut yet: it must not be repeated."""
 
 class InUse(Error, OSError):
     """The snapshot to be dropped is open in a process."""
@@ -460,6 +460,7 @@ class Store(Mapping[Any, Any], Generic[_R]):
     def snapshots(self) -> list[Snapshot]: ...
     def drop_snapshot(self, name: str) -> None: ...
     def at(self, name: str) -> Store[_R]: ...
+    def frozen(self) -> Store[_R]: ...
     @property
     def opened_snapshot(self) -> Snapshot | None: ...
     def close(self) -> None: ...

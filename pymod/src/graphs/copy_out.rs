@@ -1,10 +1,10 @@
 //! Copying whole graphs out of the store, as plain dicts, lists and transient objects.
 //!
-//! 1. One section reads everything, so the copy is of one moment. Shared and cyclic structure is kept; nothing
-//!    recurses.
+//! 1. One section reads everything, so the copy is of one moment. A large graph is read in a view of the moment, which
+//!    holds up no writer. Shared and cyclic structure is kept; nothing recurses.
 
 use persist_core::store::door::SORTED;
-use persist_core::store::{Key, Kind, Obj, ObjectId, Reader, Result, Value};
+use persist_core::store::{Error, Key, Kind, Obj, ObjectId, Reader, Result, Value};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -55,12 +55,19 @@ impl Graph {
         Ok(())
     }
 
-    fn read(&mut self, r: &Reader<'_>, from: Obj) -> Result<()> {
+    /// Read everything from a container on. Return false if it has more than about `most` entries.
+    fn read(&mut self, r: &Reader<'_>, from: Obj, most: u64) -> Result<bool> {
+        let mut left = most;
         self.nodes.clear();
         self.index.clear();
         self.add(r, from)?;
         let mut n = 0;
         while n < self.nodes.len() {
+            let entries = r.len(self.nodes[n].obj)?.saturating_add(1);
+            if entries > left {
+                return Ok(false);
+            }
+            left -= entries;
             let values = contents(r, &self.nodes[n])?;
             for value in &values {
                 if let Value::Obj(obj) = value {
@@ -70,8 +77,37 @@ impl Graph {
             self.nodes[n].values = values;
             n += 1;
         }
-        Ok(())
+        Ok(true)
     }
+}
+
+/// A graph with more entries is read in a view of the moment.
+const FEW: u64 = 2000;
+
+/// Read everything from a container on, as it is at one moment. In a transaction of the caller, that is its state.
+fn graph_of(py: Python<'_>, proxy: &Proxy) -> PyResult<Graph> {
+    let (shared, obj) = (&*proxy.shared, proxy.obj);
+    let mut graph = Graph::default();
+    if shared.read(py, |r| graph.read(r, obj, FEW))? {
+        return Ok(graph);
+    }
+    if !shared.store.is_frozen() && !shared.store.in_transaction() {
+        let read = shared.wait(py, None, |wait| {
+            let view = shared.store.frozen(wait)?;
+            let done = view.read(wait, |r| graph.read(r, obj, u64::MAX).map(drop));
+            view.close()?;
+            match done {
+                // It took too much space: read the present state.
+                Err(Error::ViewEnded { .. }) => Ok(false),
+                done => done.map(|()| true),
+            }
+        });
+        if read? {
+            return Ok(graph);
+        }
+    }
+    shared.read(py, |r| graph.read(r, obj, u64::MAX))?;
+    Ok(graph)
 }
 
 fn contents(r: &Reader<'_>, node: &Node) -> Result<Vec<Value>> {
@@ -148,8 +184,7 @@ pub(crate) fn copy<'py>(
     attributes: bool,
     memo: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let mut graph = Graph::default();
-    proxy.shared.read(py, |r| graph.read(r, proxy.obj))?;
+    let graph = graph_of(py, proxy)?;
     made_of(py, proxy, graph, attributes, memo)
 }
 
@@ -334,8 +369,7 @@ pub(crate) fn copy_out<'py>(
         // Not in a store: a value, or an instance that is transient already.
         return Ok(obj.clone());
     };
-    let mut graph = Graph::default();
-    proxy.shared.read(py, |r| graph.read(r, proxy.obj))?;
+    let mut graph = graph_of(py, proxy)?;
     if objects.is_some() {
         for node in graph.nodes.iter_mut().filter(|n| n.kind == Kind::Object) {
             node.kind = Kind::Dict;

@@ -5,6 +5,7 @@
 //! 2. It names no class: an object gets its class as every object of a store does (`classes`).
 
 use persist_core::store::Durability;
+use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -33,6 +34,11 @@ pub(crate) fn reduced<'py>(
     shared: &Shared,
     target: &Target<'_>,
 ) -> PyResult<Bound<'py, PyTuple>> {
+    if shared.store.is_view() {
+        return Err(PyTypeError::new_err(
+            "a view of a moment cannot be pickled: it ends with this process; pickle `persist.copy_out(...)` of it",
+        ));
+    }
     let place = match *target {
         Target::Store => None,
         Target::Container(proxy) | Target::Attributes(proxy) => {

@@ -28,6 +28,7 @@ pub(crate) struct Types {
     snapshot_exists: Py<PyType>,
     in_use: Py<PyType>,
     durability_unknown: Py<PyType>,
+    view_ended: Py<PyType>,
 }
 
 static TYPES: PyOnceLock<Types> = PyOnceLock::new();
@@ -107,6 +108,11 @@ fn types(py: Python<'_>) -> PyResult<&Types> {
                  the next change, covers it.",
                 Some(py.get_type::<PyOSError>()),
             )?,
+            view_ended: sub(
+                "ViewEnded",
+                "The view of a moment (`Store.frozen()`) has ended: it was left, or its pages took too much space.",
+                Some(py.get_type::<PyOSError>()),
+            )?,
             in_use: sub("InUse", "The snapshot to be dropped is open in a process.", Some(py.get_type::<PyOSError>()))?,
             error,
         })
@@ -132,6 +138,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
         ("SnapshotExists", &t.snapshot_exists),
         ("InUse", &t.in_use),
         ("DurabilityUnknown", &t.durability_unknown),
+        ("ViewEnded", &t.view_ended),
     ] {
         m.add(name, ty.bind(py))?;
     }
@@ -288,6 +295,7 @@ pub(crate) fn to_py(py: Python<'_>, e: Error, store: &Path) -> PyErr {
         Error::NoSnapshot { .. } => raise(py, |t| &t.no_snapshot, message),
         Error::SnapshotExists { .. } => raise(py, |t| &t.snapshot_exists, message),
         Error::InUse { .. } => raise(py, |t| &t.in_use, message),
+        Error::ViewEnded { .. } => raise(py, |t| &t.view_ended, message),
         Error::DurabilityUnknown { .. } => match types(py) {
             Ok(t) => os_error(t.durability_unknown.bind(py), e.errno(), &e, store),
             Err(e) => e,

@@ -350,6 +350,21 @@ impl Handle {
         Handle::of(opened).typed(py, class.as_ref().map(|class| class.as_any()))
     }
 
+    /// Return a read-only Store that shows this moment, while others change the store. It copies nothing and flushes
+    /// nothing, at any size. Use it in `with`: the pages that are changed are kept until its end. If they take too much
+    /// space, it raises ViewEnded. Its objects are not those of the store; storing them there copies them.
+    ///
+    /// >>> root['x'] = 1
+    /// >>> with store.frozen() as view:
+    /// ...     root['x'] = 2
+    /// ...     print(view['x'], root['x'])
+    /// 1 2
+    fn frozen<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Handle>> {
+        let opened = registry::frozen(py, self.shared()?)?;
+        let class = self.typed.get().map(|root| root.bind(py).get_type());
+        Handle::of(opened).typed(py, class.as_ref().map(|class| class.as_any()))
+    }
+
     /// The Snapshot that this Store shows, or None.
     #[getter]
     fn opened_snapshot(&self) -> Option<Snapshot> {

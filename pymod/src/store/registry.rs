@@ -6,7 +6,8 @@
 //! 3. The lock timeout belongs to the opening that set it, and to the objects reached through it.
 //! 4. No Python runs under the registry's mutex; it is taken without the interpreter only.
 
-use persist_core::store::{Durability, Error, Options, Result, Store};
+use persist_core::store::{Durability, Error, Options, Result, Store, Wait};
+use pyo3::prelude::*;
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -141,6 +142,28 @@ pub(crate) fn open_snapshot(of: &Store, name: &str, lock_timeout: Duration) -> R
     }
     let core = Core::new(snapshot, &options);
     Ok(opened(open, id, &core, &options))
+}
+
+/// Take a view of this moment: a store with separate objects, which is in no table. A store that never changes is its
+/// own view.
+pub(crate) fn frozen(py: Python<'_>, of: &Arc<Shared>) -> PyResult<Arc<Shared>> {
+    if of.store.is_view() || of.store.opened_snapshot().is_some() {
+        of.core.retain();
+        return Ok(Arc::clone(of));
+    }
+    of.set_task_if_needed(py);
+    let view = match of.store.frozen(&mut Wait::never()) {
+        Ok(view) => view,
+        Err(e) => of.retry(py, e, |wait| of.store.frozen(wait))?,
+    };
+    let options = Options {
+        read_only: true,
+        lock_timeout: of.timeout(),
+        ..Options::default()
+    };
+    let core = Core::new(view, &options);
+    core.retain();
+    Ok(Arc::new(Shared::new(&core, true, of.timeout())))
 }
 
 /// Open the store that a pickle names, or use the existing opening as it is; None if it is another one. With `handle`,

@@ -149,7 +149,9 @@ impl Pager {
     pub(crate) fn free_some_dropped(&self) -> Result<bool> {
         let durable = self.shm().last_checkpoint().number();
         let all = self.shm().dropped();
-        if all.is_empty() || self.shm().space().unknown_below() != 0 {
+        // A view may reach pages that a snapshot holds. They are freed when it has ended.
+        let is_viewed = !self.shm().views().is_empty() || !self.shm().kept_range().is_empty();
+        if all.is_empty() || self.shm().space().unknown_below() != 0 || is_viewed {
             return Ok(false);
         }
         let Some(holders) = self.holders_known() else {

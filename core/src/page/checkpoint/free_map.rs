@@ -237,6 +237,11 @@ impl Pager {
                     }
                 }
             }
+            for page in pager.shm().kept_pages() {
+                if page < below {
+                    pager.shm().mark_used(page, true);
+                }
+            }
             pager.shm().space().set_unknown_below(0);
             pager.recount_free();
             Ok(())

@@ -15,6 +15,7 @@ pub(crate) mod before_recovery;
 pub mod compact;
 pub(in crate::page) mod dropped;
 pub(in crate::page) mod free_map;
+pub(in crate::page) mod kept;
 mod log_modes;
 pub(in crate::page) mod owner;
 pub(in crate::page) mod phases;

@@ -16,7 +16,8 @@
 //!    complete states at any time (I1). `owner` states which process runs the phases, and what a stopped one may do
 //!    when it continues; `helper` states when checkpoints are made.
 //! 3. A flush that reports an error is final: the store is poisoned for writing.
-//! 4. A page is freed only if no snapshot holds it, whether kept, or dropped and not yet freed (`dropped`). The
+//! 4. A page is freed only if no snapshot holds it, whether kept, or dropped and not yet freed (`dropped`), and no view
+//!    of a moment (`kept`). The
 //!    catalogue of snapshots changes only with a checkpoint (`snapshot`).
 
 use crate::error::{Error, Result, refused};
@@ -136,6 +137,7 @@ impl Pager {
                 Ok(())
             })?;
         }
+        self.free_kept(&self.holders())?;
         self.free_some_dropped().map(|_| ())
     }
 
@@ -375,11 +377,14 @@ impl Pager {
                 let len = pager.shm().list_len(old);
                 let from = pager.shm().next_checkpoint().freed();
                 let to = len.min(from + BATCH);
+                let mut views = pager.shm().views();
                 for i in from..to {
                     let [page, new, before] = pager.shm().list_entry(old, i);
                     let place = if page == NODE_OLD { new } else { key(page, 0) };
                     let none = page == NODE_NEW || before as u32 == 0;
-                    if !none && !holders.hold(before >> 32, epoch - 1, place) {
+                    let is_data = !none && page != NODE_OLD;
+                    let viewed = is_data && pager.keep_for_views(&mut views, [page, before], epoch - 1, i);
+                    if !none && !viewed && !holders.hold(before >> 32, epoch - 1, place) {
                         pager.give_back_old(i, PhysicalPage(before as u32), old);
                         continue;
                     }
@@ -402,6 +407,7 @@ impl Pager {
             }
         }
         fail_point!("checkpoint.freed");
+        self.free_kept(&holders)?;
         self.rebuild_some()?;
         self.free_some_dropped()?;
         self.step(|pager, _| {

@@ -1,6 +1,7 @@
 //! Copy on first write: the first write to a page in an epoch copies it to a free physical page and replaces its entry
 //! in the live table (the swing). Later writes in the epoch are in place. So no page of the last checkpoint is ever
-//! overwritten (I1).
+//! overwritten (I1). While a view of a moment is alive, the first write after it was taken copies the page too
+//! (`shared::regions::views`): the dirty list then names the page again, and the later entry counts.
 //!
 //! Steps, after each of which the process may die (all under the latch):
 //! 1. intent {logical, old entry, new entry, list}; 2. the new page's bit; 3. the copy; 4. the dirty list entry; 5. the
@@ -29,6 +30,7 @@ pub(crate) const GIVE_OLD: u64 = 3;
 pub(crate) const GIVE_NODE: u64 = 4;
 pub(crate) const RELEASE: u64 = 5;
 pub(crate) const GIVE_DROPPED: u64 = 6;
+pub(crate) const GIVE_KEPT: u64 = 7;
 
 /// Copy-on-write intent: state, logical page, old entry, new entry, list, length of the list.
 const INTENT: Word = Word::at(512); // 6 words
@@ -64,7 +66,8 @@ impl Pager {
     /// becomes zeros. Called inside a write section.
     #[inline]
     pub(crate) fn writable(&self, page: u64, entry: u64, copy: bool, removing: bool) -> Result<PhysicalPage> {
-        if entry >> 32 == self.shm().live().epoch() && entry & ABSENT == 0 {
+        let is_of_epoch = entry >> 32 == self.shm().live().epoch() && entry & ABSENT == 0;
+        if is_of_epoch && self.shm().is_younger_than_views(page) {
             return Ok(PhysicalPage(entry as u32));
         }
         self.copy_page(page, entry, copy, removing)
@@ -73,7 +76,9 @@ impl Pager {
     #[cold]
     fn copy_page(&self, page: u64, old: u64, copy: bool, removing: bool) -> Result<PhysicalPage> {
         self.reserve_lists()?;
-        self.copy_to(page, old, copy, self.alloc_physical(removing)?)
+        let copied = self.copy_to(page, old, copy, self.alloc_physical(removing)?)?;
+        self.shm().note_copied(page);
+        Ok(copied)
     }
 
     /// As `writable`, for the superblock and with pages reserved for checkpoints: for a checkpoint that is made to free
@@ -104,7 +109,8 @@ impl Pager {
         // SAFETY: the new page is free (I3): nothing reaches it before the swing below.
         let to = unsafe { self.map().page_mut(physical) }?;
         if copy && old_entry != 0 {
-            // SAFETY: the old page is frozen (I1): it is written only in its own epoch, which has ended.
+            // SAFETY: the old page is frozen (I1): its epoch has ended, or a view reaches it. Only the latch's holder,
+            // this section, could write it.
             to.copy_from_slice(unsafe { self.map().page(PhysicalPage(old_entry as u32)) }?);
         } else {
             to.fill(0);
@@ -201,6 +207,20 @@ impl Pager {
         self.intent_done();
     }
 
+    /// Free a page that was kept for views. Called under the latch.
+    pub(crate) fn give_back_kept(&self, number: u64, physical: PhysicalPage) {
+        self.intend(GIVE_KEPT, number, 0, u64::from(physical.0), 0);
+        self.finish_kept(number, physical);
+    }
+
+    /// Finish freeing a page that was kept. It can be repeated, as `finish_giving`.
+    fn finish_kept(&self, number: u64, physical: PhysicalPage) {
+        self.shm().forget_kept(number);
+        fail_point!("view.giving");
+        self.set_free(physical);
+        self.intent_done();
+    }
+
     /// Complete or undo the intent of a dead process. Called under the latch; it can be repeated.
     pub(crate) fn finish_intent(&self) -> Result<()> {
         let [kind, page, old, new, list, len] = self.shm().intent();
@@ -218,6 +238,10 @@ impl Pager {
             self.finish_dropped(page as usize, old, PhysicalPage(new as u32));
             return Ok(());
         }
+        if kind == GIVE_KEPT {
+            self.finish_kept(page, PhysicalPage(new as u32));
+            return Ok(());
+        }
         if kind == GIVE_OLD || kind == GIVE_NODE {
             self.finish_giving(kind, page, PhysicalPage(new as u32), list);
             return Ok(());
@@ -229,7 +253,7 @@ impl Pager {
                     at: page,
                 });
             }
-            self.shm().set_list_len(list, len);
+            self.shm().cut_list(list, len);
             return self.finish_release(page, old, list);
         }
         let happened = match kind {
@@ -237,7 +261,7 @@ impl Pager {
             _ => self.shm().list_len(list) > len,
         };
         if !happened {
-            self.shm().set_list_len(list, len);
+            self.shm().cut_list(list, len);
             self.set_free(PhysicalPage(new as u32));
         }
         self.intent_done();

@@ -10,6 +10,7 @@
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
 use crate::page::shared::layout;
+use crate::page::shared::regions::views::owner_word;
 use crate::page::shared::users::slots::free_process_slot;
 use crate::raw::failpoint::fail_point;
 
@@ -84,6 +85,7 @@ impl Pager {
         };
         fail_point!("recover.locks");
         self.shm().watches_nothing(process);
+        self.shm().end_views_of(owner_word(process as u16, generation));
         for slot in 0..self.shm().thread_slots() {
             if self.process_of(slot) == Some(process) {
                 self.shm().leave_checkpoint(slot);

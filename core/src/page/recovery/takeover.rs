@@ -230,7 +230,7 @@ impl Pager {
         match kind {
             cow::NONE => Ok(have),
             // Intents for page-table pages and for pages that are being freed: the rebuild finds those pages again.
-            cow::NODE..=cow::GIVE_NODE | cow::GIVE_DROPPED if list < 3 => Ok(have),
+            cow::NODE..=cow::GIVE_NODE | cow::GIVE_DROPPED | cow::GIVE_KEPT if list < 3 => Ok(have),
             cow::DATA | cow::RELEASE => {
                 let is_right = list == now as u64
                     && page < logical
@@ -305,6 +305,7 @@ impl Pager {
             shm.mark_used(page, true);
         }
         self.forget_dropped()?;
+        shm.forget_views();
         shm.begin_rebuild(meta, pages);
         shm.last_checkpoint().set_unflushed(true);
         shm.log().stop(meta, &Meta::before(&*self.file().using()?, meta)?);

@@ -104,6 +104,16 @@ impl<'p> Committed<'p> {
         Tag::now(self.pager.shm()) == self.tag
     }
 
+    /// Return the tag of the state.
+    pub(super) fn tag(&self) -> Tag {
+        self.tag
+    }
+
+    /// Return the pages that the undo log names.
+    pub(super) fn changed_pages(&self) -> Vec<u64> {
+        self.index.borrow().pages()
+    }
+
     /// Return the number of logical pages that may be looked up.
     pub(crate) fn limit(&self) -> u64 {
         self.limit

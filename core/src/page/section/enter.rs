@@ -9,7 +9,7 @@ use crate::ids::Actor;
 use crate::page::access::Pages;
 use crate::page::pager::Pager;
 use crate::page::section::latch::take_latch::section_is_open;
-use crate::page::section::read::{ReadSection, Stay};
+use crate::page::section::read::{ReadSection, Shown, Stay};
 use crate::page::section::touched::Touched;
 use crate::page::section::write::WriteSection;
 use crate::page::superblock as sb;
@@ -84,7 +84,7 @@ impl Pager {
             return Err(Error::Closed);
         }
         Ok(self.committed().map(|committed| {
-            section.show(committed);
+            section.show(Shown::Committed(Box::new(committed)));
             section
         }))
     }
@@ -150,6 +150,16 @@ impl Pager {
         }
     }
 
+    /// Return the epoch whose pages a writer changes in place. While a view is alive, every write asks whether its page
+    /// must be copied (`pages::cow`).
+    #[inline]
+    pub(super) fn writable_epoch(&self) -> u64 {
+        match self.shm().newest_view() {
+            0 => self.shm().live().epoch(),
+            _ => u64::MAX,
+        }
+    }
+
     /// Enter as a writer, as a part of this thread's transaction if it has one.
     #[inline]
     pub fn write(&self, wait: &mut Wait<'_>) -> Result<WriteSection<'_>> {
@@ -184,7 +194,7 @@ impl Pager {
             fresh_from: 0,
             deferred: Vec::new(),
             retired: Vec::new(),
-            epoch: self.shm().live().epoch(),
+            epoch: self.writable_epoch(),
             now: 0,
             transaction,
             owned: took,

@@ -119,6 +119,8 @@ impl InPlaceSection<'_> {
         }
         let entry = self.read.pager.shm().entry(page.0);
         let writable = entry & ABSENT == 0 && entry >> 32 == self.read.pager.shm().live().epoch();
+        // A page of this epoch that a view may reach is copied first.
+        let writable = writable && self.read.pager.shm().is_younger_than_views(page.0);
         writable.then_some((PhysicalPage(entry as u32), offset))
     }
 }

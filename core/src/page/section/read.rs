@@ -5,6 +5,7 @@ use crate::ids::{Addr, ObjectId, PAGE_SIZE, PageNo, PhysicalPage};
 use crate::page::access::{ABSENT as NO_PAGE, BEYOND, Pages, within_page};
 use crate::page::pager::Pager;
 use crate::page::section::committed::{Committed, Where};
+use crate::page::section::moment::View;
 use crate::page::section::pinned::Pinned;
 use crate::page::shared::regions::dirty_set;
 use crate::page::shared::regions::free_pages::ABSENT;
@@ -23,6 +24,15 @@ pub(super) enum Stay {
     Writer,
 }
 
+/// A state other than the live one.
+#[derive(Debug)]
+pub(super) enum Shown<'p> {
+    /// The state before the change that is in progress.
+    Committed(Box<Committed<'p>>),
+    /// The state of an earlier moment.
+    View(&'p View),
+}
+
 /// A stay as a reader.
 #[derive(Debug)]
 pub struct ReadSection<'p> {
@@ -35,7 +45,7 @@ pub struct ReadSection<'p> {
     /// (`section::lookup`), and for a section of the committed state: neither caches lookups.
     pub(in crate::page) restructured: bool,
     stay: Stay,
-    committed: Option<Box<Committed<'p>>>,
+    shown: Option<Shown<'p>>,
     pins: Pinned,
     /// Not `Send`, not `Sync`: the mark and the latch belong to this thread's slot (invariant 8).
     of_this_thread: PhantomData<*const ()>,
@@ -61,7 +71,7 @@ impl<'p> ReadSection<'p> {
             watch,
             restructured: false,
             stay,
-            committed: None,
+            shown: None,
             pins: Pinned::default(),
             of_this_thread: PhantomData,
         }
@@ -71,13 +81,13 @@ impl<'p> ReadSection<'p> {
     pub(crate) fn show_committed(&mut self) -> Result<()> {
         if self.watch {
             let committed = self.pager.committed().ok_or(Error::Busy(ObjectId(0)))?;
-            self.show(committed);
+            self.show(Shown::Committed(Box::new(committed)));
         }
         Ok(())
     }
 
-    pub(super) fn show(&mut self, committed: Committed<'p>) {
-        self.committed = Some(Box::new(committed));
+    pub(super) fn show(&mut self, shown: Shown<'p>) {
+        self.shown = Some(shown);
         self.watch = false;
         self.restructured = true;
         self.limit = 0;
@@ -102,8 +112,17 @@ impl ReadSection<'_> {
     pub(crate) fn holds(&self) -> bool {
         match self.stay {
             Stay::Inside => self.pager.shm().reader_holds(self.slot),
-            Stay::Beside => self.committed.as_ref().is_some_and(|c| c.holds()),
+            Stay::Beside => self.shown_holds(),
             Stay::Writer => true,
+        }
+    }
+
+    #[cold]
+    fn shown_holds(&self) -> bool {
+        match self.shown.as_ref() {
+            Some(Shown::Committed(committed)) => committed.holds(),
+            Some(Shown::View(view)) => view.holds(self.pager),
+            None => false,
         }
     }
 
@@ -118,21 +137,29 @@ impl ReadSection<'_> {
 
     /// Return whether this is the state before a transaction that is open.
     pub(crate) fn shows_committed(&self) -> bool {
-        self.committed.is_some()
+        matches!(self.shown.as_ref(), Some(Shown::Committed(_)))
+    }
+
+    fn is_of_view(&self) -> bool {
+        matches!(self.shown.as_ref(), Some(Shown::View(_)))
     }
 
     /// Return bytes of a page that this section does not read in place.
     #[cold]
     #[inline(never)]
-    fn bytes_committed(&self, page: PageNo, addr: Addr, len: usize) -> Result<&[u8]> {
-        let Some(committed) = &self.committed else {
-            return Err(Error::corrupt(BEYOND, addr));
+    fn bytes_shown(&self, page: PageNo, addr: Addr, len: usize) -> Result<&[u8]> {
+        let found = match self.shown.as_ref() {
+            None => return Err(Error::corrupt(BEYOND, addr)),
+            Some(Shown::View(view)) => view.page(self.pager, page, addr)?,
+            Some(Shown::Committed(committed)) => {
+                let excludes = self.stay == Stay::Inside;
+                committed.page(page, addr, excludes, || self.pager.fill(page.0, || self.holds()))?
+            }
         };
-        let excludes = self.stay == Stay::Inside;
-        let fill = || self.pager.fill(page.0, || self.holds());
-        let bytes = match committed.page(page, addr, excludes, fill)? {
+        let bytes = match found {
             Where::Copy(bytes) => bytes,
-            // SAFETY: this section keeps writers out (invariant 1) for as long as the borrow lives.
+            // SAFETY: this section keeps writers out (invariant 1) for as long as the borrow lives; or the page is that
+            // of a view, which is not written while the view is alive, and no result is used otherwise (invariant 5).
             Where::InPlace(physical) => unsafe { self.pager.map().page(physical) }?,
         };
         Ok(&bytes[addr.offset()..addr.offset() + len])
@@ -176,6 +203,10 @@ impl ReadSection<'_> {
     /// Pin a container for this process, in the section that found it, so that it cannot be freed in between.
     #[doc(hidden)]
     pub fn pin_id(&self, id: ObjectId) -> Result<()> {
+        if self.is_of_view() {
+            // Nothing that a view shows is freed before its end.
+            return Ok(());
+        }
         self.pager.pin(id)?;
         if self.stay != Stay::Writer {
             self.pins.add(id);
@@ -202,7 +233,7 @@ impl Pages for ReadSection<'_> {
     fn bytes(&self, addr: Addr, len: usize) -> Result<&[u8]> {
         let (page, offset) = within_page(addr, len)?;
         if page.0 >= self.limit {
-            return self.bytes_committed(page, addr, len);
+            return self.bytes_shown(page, addr, len);
         }
         let physical = self.translate(page, addr)?;
         // SAFETY: this section keeps writers out (invariant 1) for as long as the borrow lives, or it is revoked and no
@@ -226,7 +257,11 @@ impl Pages for ReadSection<'_> {
 
     #[inline]
     fn words(&self) -> u64 {
-        let limit = self.committed.as_ref().map_or(self.limit, |c| c.limit());
+        let limit = match self.shown.as_ref() {
+            Some(Shown::Committed(committed)) => committed.limit(),
+            Some(Shown::View(view)) => view.limit(),
+            None => self.limit,
+        };
         limit.saturating_mul((PAGE_SIZE / 8) as u64)
     }
 

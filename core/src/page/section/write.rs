@@ -440,6 +440,7 @@ impl PagesMut for WriteSection<'_> {
         // The caller promises that this operation has changed nothing a reader can reach. Earlier operations of a
         // transaction have marked what they changed.
         self.read.pager.let_readers_in(&mut self.gate, self.read.slot)?;
+        self.epoch = self.read.pager.writable_epoch();
         self.look_again_for_leases()
     }
 

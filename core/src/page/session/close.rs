@@ -18,6 +18,7 @@
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
 use crate::page::shared::header::next_checkpoint::IDLE;
+use crate::page::shared::regions::views::owner_word;
 use crate::page::shared::users::slots::{self, BYTE_CLOSING, BYTE_PRESENCE};
 use crate::page::sync::wait::Wait;
 use crate::raw::failpoint::fail_point;
@@ -123,6 +124,9 @@ impl Pager {
             return self.abandon();
         }
         self.latch().release();
+        // The last checkpoint frees what was kept for them.
+        self.shm()
+            .end_views_of(owner_word(self.process() as u16, self.generation()));
         let deadline = Instant::now() + bound;
         let last = loop {
             let reg = self.registration()?;
@@ -183,6 +187,7 @@ impl Pager {
         let shm = self.shm();
         let list = shm.live().list();
         let is_clean = shm.list_len(list) == 0
+            && shm.kept_range().is_empty()
             && shm.undo_len() == 0
             && shm.next_checkpoint().phase() == IDLE
             && shm.poison() == 0
@@ -289,6 +294,7 @@ impl Pager {
             (reg.process as usize, reg.generation)
         };
         self.shm().watches_nothing(p);
+        self.shm().end_views_of(owner_word(p as u16, generation));
         let mine = || (0..self.shm().thread_slots()).filter(|s| self.process_of(*s) == Some(p));
         // A flush that began before its thread could see that the store is closed.
         self.let_leader_finish();

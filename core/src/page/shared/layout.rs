@@ -19,11 +19,14 @@
 //! | 0x1b000 | 4 KiB | dropped snapshots whose pages are being freed: 64 of 64 bytes (`pages::dropped_slots`) |
 //! | 0x1c000 | 16 KiB | leases: a word for each bucket of each holder (`leases`) |
 //! | 0x20000 | 2 MiB | lock manager: its table |
-//! | 0x220000 | 384 KiB | change feed: sets of watchers, ring (`regions::feed`); here the fixed part ends |
+//! | 0x220000 | 384 KiB | change feed: sets of watchers, ring (`regions::feed`) |
+//! | 0x280000 | 4 KiB | views of a moment: 64 of 64 bytes (`regions::views`) |
+//! | 0x281000 | 128 KiB | pages copied since the newest view: 8192 of 16 bytes; here the fixed part ends |
 //! | 0x400000 | 128 x 1 MiB | pins, per process: open addressing of object ids |
 //! | 0x900_0000 | 8 MiB | redo log: its ring, as it is or will be in `FILE-wal` |
 //! | 0x1000_0000 | 256 MiB | undo log |
 //! | 0x2000_0000 | 3 x 96 MiB | dirty lists of epoch mod 3: entries of 24 bytes |
+//! | 0x3800_0000 | 96 MiB | pages kept for views: a ring of entries of 24 bytes (`regions::views`) |
 //! | 0x4000_0000 | 32 MiB | free map: one bit per physical page, 1 = in use |
 //! | 0x4800_0000 | 2 GiB | live page table: one word per logical page |
 
@@ -59,7 +62,11 @@ pub(crate) const LEASE_BUCKETS: usize = 1024;
 pub(crate) const LOCKS: usize = 0x20000;
 pub(crate) const LOCK_WORDS: usize = 0x20_0000 / 8;
 pub(crate) const FEED: usize = LOCKS + LOCK_WORDS * 8;
-pub(super) const FIXED_END: usize = FEED + 0x6_0000;
+pub(crate) const VIEWS: usize = FEED + 0x6_0000;
+pub(crate) const VIEW_SLOTS: usize = 64;
+pub(crate) const COPIED: usize = VIEWS + VIEW_SLOTS * 64;
+pub(crate) const COPIED_SLOTS: usize = if cfg!(feature = "testing") { 256 } else { 8192 };
+pub(super) const FIXED_END: usize = COPIED + COPIED_SLOTS * 16;
 pub(crate) const PINS: usize = 0x40_0000;
 pub(crate) const PINS_SIZE: usize = 0x10_0000;
 pub(crate) const LOG: usize = 0x900_0000;
@@ -75,13 +82,20 @@ pub(crate) const LISTS: usize = 0x2000_0000;
 /// Distance between the beginnings of two dirty lists.
 pub(crate) const LIST_STEP: usize = 0x600_0000;
 pub(crate) const LIST_SIZE: usize = if cfg!(feature = "testing") { MIB } else { LIST_STEP };
+pub(crate) const KEPT: usize = 0x3800_0000;
+/// Small in tests, so that they reach the bound.
+pub(crate) const KEPT_SIZE: usize = if cfg!(feature = "testing") {
+    24 * 4096
+} else {
+    LIST_STEP
+};
 pub(crate) const FREEMAP: usize = 0x4000_0000;
 pub(crate) const TABLE: usize = 0x4800_0000;
 /// Largest number of pages of a store, logical or physical: 1 TiB.
 pub(crate) const MAX_PAGES: u64 = 1 << 28;
 
 /// The regions after the fixed part: place and size.
-pub(super) const REGIONS: [(usize, usize); 8] = [
+pub(super) const REGIONS: [(usize, usize); 9] = [
     (PINS, PINS_SIZE * PROCESS_SLOTS),
     (UNDO, UNDO_SIZE),
     (LISTS, LIST_SIZE),
@@ -90,6 +104,7 @@ pub(super) const REGIONS: [(usize, usize); 8] = [
     (FREEMAP, MAX_PAGES as usize / 8),
     (TABLE, MAX_PAGES as usize * 8),
     (LOG, LOG_SIZE),
+    (KEPT, KEPT_SIZE),
 ];
 pub(super) const MIB: usize = 1 << 20;
 /// Length of the beginning of a dirty list, which lies in the file before the rest.
@@ -98,9 +113,11 @@ const LIST_FIRST: usize = if cfg!(feature = "testing") {
 } else {
     2 * MIB
 };
+/// Length of the beginning of the pages kept for views, which lies in the file before the rest.
+const KEPT_FIRST: usize = 24 * 2048;
 /// Everything after the fixed part in the order of the file: place and length. First the parts that a store of up to
 /// half a GiB needs, then the rest of each region.
-const ORDER: [(usize, usize); 15] = [
+const ORDER: [(usize, usize); 17] = [
     (PINS, MIB),
     (UNDO, 4 * MIB),
     (LISTS, LIST_FIRST),
@@ -109,6 +126,7 @@ const ORDER: [(usize, usize); 15] = [
     (FREEMAP, MIB / 4),
     (TABLE, MIB),
     (LOG, LOG_SIZE),
+    (KEPT, KEPT_FIRST),
     (PINS + MIB, PINS_SIZE * PROCESS_SLOTS - MIB),
     (TABLE + MIB, MAX_PAGES as usize * 8 - MIB),
     (FREEMAP + MIB / 4, MAX_PAGES as usize / 8 - MIB / 4),
@@ -116,6 +134,7 @@ const ORDER: [(usize, usize); 15] = [
     (LISTS + LIST_FIRST, LIST_SIZE - LIST_FIRST),
     (LISTS + LIST_STEP + LIST_FIRST, LIST_SIZE - LIST_FIRST),
     (LISTS + 2 * LIST_STEP + LIST_FIRST, LIST_SIZE - LIST_FIRST),
+    (KEPT + KEPT_FIRST, KEPT_SIZE - KEPT_FIRST),
 ];
 const PIECES: [Piece; ORDER.len()] = pieces();
 /// Length of the file, and of its mapping, if every region had its full size.
@@ -201,7 +220,7 @@ pub(in crate::page) fn in_file(at: usize, len: usize) -> impl Iterator<Item = (u
 #[cfg(feature = "testing")]
 #[must_use]
 pub fn file_parts() -> Vec<(&'static str, u64, u64)> {
-    const FIXED: [(&str, usize); 12] = [
+    const FIXED: [(&str, usize); 14] = [
         ("header", 0),
         ("meta image", META_IMAGE),
         ("thread slots", THREADS),
@@ -214,6 +233,8 @@ pub fn file_parts() -> Vec<(&'static str, u64, u64)> {
         ("leases", LEASES),
         ("locks", LOCKS),
         ("feed", FEED),
+        ("views", VIEWS),
+        ("copied", COPIED),
     ];
     const NAMES: [(&str, usize); REGIONS.len()] = [
         ("pins", PINS),
@@ -224,6 +245,7 @@ pub fn file_parts() -> Vec<(&'static str, u64, u64)> {
         ("free map", FREEMAP),
         ("table", TABLE),
         ("log", LOG),
+        ("kept", KEPT),
     ];
     let ends = FIXED[1..].iter().map(|(_, at)| *at).chain([FIXED_END]);
     let fixed = FIXED.iter().zip(ends);
@@ -250,7 +272,8 @@ pub(super) fn region_name(file: u64) -> &'static str {
         PINS..LOG => "a table of pins in the sidecar",
         LOG..UNDO => "the redo log in the sidecar",
         UNDO..LISTS => "the undo log in the sidecar",
-        LISTS..FREEMAP => "a dirty list in the sidecar",
+        LISTS..KEPT => "a dirty list in the sidecar",
+        KEPT..FREEMAP => "the pages kept for views in the sidecar",
         FREEMAP..TABLE => "the free map in the sidecar",
         TABLE.. => "the live page table in the sidecar",
     }
@@ -264,6 +287,7 @@ pub(crate) enum Region {
     List(usize),
     FreeMap,
     Table,
+    Kept,
 }
 
 impl Region {
@@ -275,6 +299,7 @@ impl Region {
             Region::FreeMap => REGIONS[5],
             Region::Table => REGIONS[6],
             Region::Log => REGIONS[7],
+            Region::Kept => REGIONS[8],
         }
     }
 
@@ -286,6 +311,7 @@ impl Region {
             Region::List(_) => "the dirty list",
             Region::FreeMap => "the free map",
             Region::Table => "the live page table",
+            Region::Kept => "the pages kept for views",
         }
     }
 }

@@ -28,6 +28,7 @@ const HAS_LIST: Word = Word::at(776); // 3 words
 const HAS_MAP: Word = Word::at(800);
 const HAS_TABLE: Word = Word::at(808);
 const HAS_LOG: Word = Word::at(2280);
+const HAS_KEPT: Word = Word::at(3240);
 
 /// Return the nonce in a sidecar's header.
 pub(in crate::page) fn nonce_of(words: &impl Words) -> u64 {
@@ -87,6 +88,7 @@ impl Shm {
             (HAS_MAP, REGIONS[5]),
             (HAS_TABLE, REGIONS[6]),
             (HAS_LOG, REGIONS[7]),
+            (HAS_KEPT, REGIONS[8]),
         ]
         .map(|(has, region)| (shm.word(has).load(Ordering::SeqCst), region));
         // Read the length after the words: other processes grow the file first and then store the word.
@@ -348,6 +350,7 @@ fn size_word(region: Region) -> Word {
         Region::List(i) => HAS_LIST.nth(i),
         Region::FreeMap => HAS_MAP,
         Region::Table => HAS_TABLE,
+        Region::Kept => HAS_KEPT,
     }
 }
 

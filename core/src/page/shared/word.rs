@@ -106,6 +106,14 @@
 //! | 2944 | 8 | `LEASED` | `shared::regions::leases` |
 //! | 3008 | 16 | `LEASE_CALL` | `shared::regions::leases` |
 //! | 3072 | 16 | `LEASE_HOLDER` | `shared::regions::leases` |
+//! | 3136 | 8 | `NEWEST_VIEW` | `shared::regions::views` |
+//! | 3200 | 8 | `VIEW_COUNT` | `shared::regions::views` |
+//! | 3208 | 8 | `VIEWS_ENDED` | `shared::regions::views` |
+//! | 3216 | 8 | `KEPT_SEEN` | `shared::regions::views` |
+//! | 3224 | 8 | `KEPT_FROM` | `shared::regions::views` |
+//! | 3232 | 8 | `KEPT_END` | `shared::regions::views` |
+//! | 3240 | 8 | `HAS_KEPT` | `shared::shm` |
+//! | 3248 | 8 | `LIST_CUTS` | `shared::regions::free_pages` |
 
 /// A word of the header.
 #[derive(Clone, Copy)]

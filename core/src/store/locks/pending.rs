@@ -87,7 +87,7 @@ impl Store {
         mode: LockMode,
         timeout: Option<Duration>,
     ) -> Result<LockReply> {
-        if self.in_transaction() || self.pager().is_frozen() {
+        if self.in_transaction() || self.is_frozen() {
             // Requests do not wait inside a transaction.
             return self
                 .lock(actor, target, mode, &mut Wait::never())

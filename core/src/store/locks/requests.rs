@@ -134,7 +134,7 @@ impl Store {
         mode: LockMode,
         wait: &mut Wait<'_>,
     ) -> Result<LockHandle> {
-        if self.pager().is_frozen() {
+        if self.is_frozen() {
             return Err(Error::invalid(
                 "this opening shows one state of the store, which never changes: it cannot be locked",
             ));
@@ -186,7 +186,7 @@ impl Store {
         if let Some(lock) = self.lock_at_once(actor, target, mode) {
             return Ok(Some(lock));
         }
-        if self.pager().is_frozen() || self.in_transaction() {
+        if self.is_frozen() || self.in_transaction() {
             return match self.lock(actor, target, mode, &mut Wait::never()) {
                 Err(Error::Timeout { .. } | Error::WouldBlock { .. }) => Ok(None),
                 done => done.map(Some),

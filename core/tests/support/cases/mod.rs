@@ -10,9 +10,10 @@ use persist_core::store::{
     Actor, Error, In, Key, Kind, LockMode, LockTarget, Result, Step, Store, Value, Wait,
 };
 use scenes::{
-    a_dict_of, a_list_of, a_sorted_dict, child, end_leases, entry_b, first_operation, hold_leases,
-    insert_into_d, let_no_slot_be_taken, let_one_die, lock_b, many_pieces_in_a_checkpoint, nothing, set,
-    some_undone, some_values, three_changes, with_snapshots, write,
+    a_dict_of, a_list_of, a_sorted_dict, child, end_leases, entry_b, first_operation, hold_a_view,
+    hold_leases, insert_into_d, keep_pages, let_no_slot_be_taken, let_one_die, lock_b,
+    many_pieces_in_a_checkpoint, nothing, set, some_undone, some_values, three_changes, with_snapshots,
+    write,
 };
 use std::io::{IoSlice, Write};
 use std::time::Duration;
@@ -396,6 +397,38 @@ pub const CASES: &[Case] = &[
         Store::release_free_pages,
     ),
     operation("a checkpoint", used_for_a_while, Store::sync),
+    operation("change what a view shows", used_for_a_while, |s| {
+        set(
+            s,
+            s.root(),
+            "a",
+            In::str("changed beside a view of the moment before"),
+        )
+    })
+    .after(hold_a_view),
+    operation("a transaction beside a view", some_values, |s| {
+        three_changes(s).and_then(|()| s.rollback())
+    })
+    .after(hold_a_view),
+    operation("take a view and end it", some_values, |s| {
+        s.frozen(&mut Wait::default())?.close()
+    }),
+    operation(
+        "a checkpoint that keeps pages for a view",
+        used_for_a_while,
+        |s| s.sync(),
+    )
+    .after(|s| hold_a_view(s).and_then(|()| keep_pages(s))),
+    operation(
+        "a checkpoint that frees what a view has kept",
+        used_for_a_while,
+        Store::sync,
+    )
+    .after(|s| {
+        let view = s.frozen(&mut Wait::default())?;
+        keep_pages(s)?;
+        view.close()
+    }),
     operation("take a snapshot", used_for_a_while, |s| {
         s.snapshot("a snapshot").map(|_| ())
     }),

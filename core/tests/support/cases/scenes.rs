@@ -104,6 +104,29 @@ pub fn used_for_a_while(s: &Store) -> Result<()> {
     Ok(())
 }
 
+/// Take a view of the moment, which lives as long as the process.
+pub(super) fn hold_a_view(s: &Store) -> Result<()> {
+    std::mem::forget(s.frozen(&mut Wait::default())?);
+    Ok(())
+}
+
+/// Change pages of `used_for_a_while` in several epochs, and once more: the next checkpoint frees pages of the first.
+/// The content is afterwards as before.
+pub(super) fn keep_pages(s: &Store) -> Result<()> {
+    let l = child(s, "l")?;
+    for round in 0..3 {
+        set(s, s.root(), "a", In::Int(10 + round))?;
+        set(s, s.root(), "a", In::Int(2))?;
+        for i in [0, 600, 1199] {
+            write(s, |w| w.set_item(l, i, &In::Int(i as i64)))?;
+        }
+        if round < 2 {
+            s.sync()?;
+        }
+    }
+    Ok(())
+}
+
 /// A store with two snapshots that share most of their content, some of which the store no longer has.
 pub(super) fn with_snapshots(s: &Store) -> Result<()> {
     some_values(s)?;

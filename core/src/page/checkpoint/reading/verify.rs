@@ -28,6 +28,7 @@ const PREVIOUS: u8 = 4;
 const LISTED: u8 = 8;
 const SNAPSHOT: u8 = 16;
 const DROPPED: u8 = 32;
+const KEPT: u8 = 64;
 const REACHED: u8 = LIVE | NEWEST | PREVIOUS | SNAPSHOT;
 
 /// The result of a verification.
@@ -244,6 +245,17 @@ impl Pager {
                 }
             }
         }
+        for page in self.shm().kept_pages() {
+            match seen.get_mut(page as usize) {
+                Some(seen) => *seen |= KEPT,
+                None => {
+                    return Err(bad(
+                        "a page beyond the file that is kept for a view (offset)",
+                        page,
+                    ));
+                }
+            }
+        }
         self.compare_free_map(&seen)
     }
 
@@ -368,7 +380,7 @@ impl Pager {
                 continue;
             }
             match self.shm().is_used(page) {
-                false if seen & (REACHED | DROPPED) != 0 => {
+                false if seen & (REACHED | DROPPED | KEPT) != 0 => {
                     return Err(bad(
                         "a page in use that the free map calls free (file offset)",
                         page,

@@ -92,6 +92,15 @@ impl Index {
         Ok(())
     }
 
+    /// Return the pages that records name, each once.
+    pub(in crate::page) fn pages(&self) -> Vec<u64> {
+        let keys = self.sorted.iter().chain(&self.recent);
+        let mut pages: Vec<u64> = keys.map(|key| key >> PLACE_BITS).collect();
+        pages.sort_unstable();
+        pages.dedup();
+        pages
+    }
+
     /// Return the ends of the records of a page, newest first.
     pub(in crate::page) fn records(&self, page: u64) -> impl Iterator<Item = usize> {
         let end = |key: &u64| (key & ((1 << PLACE_BITS) - 1)) as usize * 8;

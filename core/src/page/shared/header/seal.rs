@@ -6,7 +6,8 @@
 //!    the beginnings of the regions, so its cost is bounded for any size of the store.
 
 use crate::page::shared::layout::{
-    DROPPED, DROPPED_SLOTS, FREEMAP, LIST_SIZE, LIST_STEP, LISTS, MAX_PAGES, META_IMAGE, TABLE, in_file,
+    DROPPED, DROPPED_SLOTS, FREEMAP, LIST_SIZE, LIST_STEP, LISTS, MAX_PAGES, META_IMAGE, TABLE, VIEW_SLOTS,
+    VIEWS, in_file,
 };
 use crate::page::shared::shm::Shm;
 use crate::page::shared::word::{Word, Words};
@@ -59,6 +60,7 @@ impl Shm {
         sum.update(&self.bytes(0, seal));
         sum.update(&self.bytes(seal + 8, META_IMAGE - seal - 8));
         sum.update(&self.bytes(DROPPED, DROPPED_SLOTS * 64));
+        sum.update(&self.bytes(VIEWS, VIEW_SLOTS * 64));
         let mut beginning = |start: usize, len: usize| {
             for (at, len) in in_file(start, len.min(SEALED) / 8 * 8) {
                 sum.update(&self.bytes(at as usize, len as usize));

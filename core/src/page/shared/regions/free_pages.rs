@@ -1,8 +1,8 @@
 //! Physical pages: the free map, the growth of the file, and the dirty lists.
 //!
 //! 1. Everything is accessed under the latch, except the lists of an ended epoch, which belong to the checkpointer.
-//! 2. A bit is set before the page is reachable and cleared only when neither meta page nor a snapshot reaches it any
-//!    more (I3).
+//! 2. A bit is set before the page is reachable and cleared only when neither meta page, snapshot nor view reaches it
+//!    any more (I3).
 //! 3. Enough free pages and places in the dirty lists are always reserved for the next checkpoint to write its page
 //!    table, also on a full disk (`reserve`, `reserve_lists`).
 //! 4. Until the free map is rebuilt, pages that existed when the sidecar was made are not allocated, and their bits
@@ -45,6 +45,8 @@ const FREE_COUNT: Word = Word::at(184);
 const REBUILD_BELOW: Word = Word::at(216);
 /// Lengths of the dirty lists, by epoch mod 3.
 const LIST_LEN: Word = Word::at(704); // 3 words
+/// Changes before recovery takes an entry off a dirty list.
+const LIST_CUTS: Word = Word::at(3248);
 
 /// A view of the words about physical pages.
 pub(in crate::page) struct Space<'a>(&'a Shm);
@@ -112,6 +114,17 @@ impl Shm {
 
     pub(crate) fn set_list_len(&self, list: usize, len: u64) {
         self.set(LIST_LEN.nth(list), len);
+    }
+
+    /// Take entries off a dirty list, in recovery. A reader of the list that has seen them finds that out.
+    pub(crate) fn cut_list(&self, list: usize, len: u64) {
+        self.set(LIST_CUTS, self.list_cuts().wrapping_add(1));
+        self.set_list_len(list, len);
+    }
+
+    /// Return the number that changes before entries are taken off a list.
+    pub(in crate::page) fn list_cuts(&self) -> u64 {
+        self.get(LIST_CUTS)
     }
 
     pub(crate) fn list_entry(&self, list: usize, i: u64) -> [u64; 3] {

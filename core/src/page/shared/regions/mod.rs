@@ -8,3 +8,4 @@ pub(in crate::page) mod leases;
 pub(in crate::page) mod live_entries;
 pub(in crate::page) mod locks;
 pub(in crate::page) mod undo;
+pub(in crate::page) mod views;
