@@ -237,16 +237,21 @@ impl Store {
         owed: &mut Option<Owed>,
         insists: bool,
     ) -> Result<R> {
-        let mut section = self.pager().write(wait)?;
+        let mut entered = self.pager().write(wait);
+        // The section stays where it was made: it is large, and a move right after it was written stalls.
+        let section = match entered {
+            Ok(ref mut section) => section,
+            Err(e) => return Err(e),
+        };
         section.act_as(actor);
         if insists {
             section.insist();
         }
         let before = match section.in_transaction() {
             true => None,
-            false => Some(Before::of(&section)?),
+            false => Some(Before::of(section)?),
         };
-        let done = match f(&mut section) {
+        let done = match f(section) {
             Ok(done) => done,
             Err(e) => {
                 section.whole()?;
@@ -256,15 +261,15 @@ impl Store {
         };
         if let Some(before) = before {
             if self.inner.has_unpinned.load(Ordering::Relaxed) {
-                self.free_unpinned(&mut section)?;
+                self.free_unpinned(section)?;
             }
-            if section.has_frees() || graph::has_pending_work(&section)? {
-                *owed = self.finish(&mut section, before)?;
+            if section.has_frees() || graph::has_pending_work(section)? {
+                *owed = self.finish(section, before)?;
             }
         }
         section.whole()?;
         self.pager().check_open()?;
-        section.commit();
+        section.complete();
         Ok(done)
     }
 

@@ -1,5 +1,6 @@
 //! Reading, setting and merging entries of a `Dict` and attributes of an object.
 
+use persist_core::store::Key;
 use pyo3::exceptions::{PyKeyError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -93,23 +94,24 @@ impl Dict {
     ) -> PyResult<()> {
         if let Some(text) = ffi::ascii(key)
             && key.is_exact_instance_of::<PyString>()
-            && proxy.shared.fast_set(proxy.obj, text, value)
         {
-            return Ok(());
+            if proxy.shared.fast_set(proxy.obj, text, value) {
+                return Ok(());
+            }
+            return Self::put_in(py, proxy, &Key::Str(text), value);
         }
-        Self::put_in(py, proxy, &Scalar::key_of(key)?, value)
+        Self::put_in(py, proxy, &Scalar::key_of(key)?.key(), value)
     }
 
     /// The slow path of `set_in`.
     pub(crate) fn put_in(
         py: Python<'_>,
         proxy: &Proxy,
-        key: &Scalar<'_>,
+        key: &Key<'_>,
         value: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let key = key.key();
         put(py, &proxy.shared, value, |w, value| {
-            w.set(proxy.obj, &key, value).map(|()| true)
+            w.set(proxy.obj, key, value).map(|()| true)
         })?;
         Ok(())
     }

@@ -27,7 +27,7 @@ use crate::proxies::proxy::Proxy;
 use crate::proxies::registered;
 use crate::proxies::wrapped::{self, Wrapped};
 use crate::python::refused;
-use crate::python::scalars::Scalar;
+use crate::python::scalars::{self, Scalar};
 use crate::values::contents;
 
 /// The role of a Python object in a store.
@@ -411,6 +411,10 @@ pub(crate) fn put<F>(
 where
     F: FnMut(&mut Writer<'_>, &In<'_>) -> Result<bool> + Send,
 {
+    // The most common values need no `Arg`, which is large: moving it right after it was written stalls.
+    if let Some(value) = scalars::simple(value) {
+        return shared.write(py, |w| place(w, &value));
+    }
     match Arg::of(shared, value)? {
         Arg::Scalar(scalar) => {
             let value = scalar.input();

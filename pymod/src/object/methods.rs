@@ -118,7 +118,7 @@ impl Object {
         if name.to_str().is_ok_and(|name| name == "__orig_class__") {
             return ffi::instance_dict(any)?.set_item(name, value);
         }
-        Dict::put_in(slf.py(), proxy, &Scalar::named(name)?, value)
+        Dict::put_in(slf.py(), proxy, &Scalar::named(name)?.key(), value)
     }
 
     fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -41,6 +41,22 @@ pub(crate) fn small_word(value: &Bound<'_, PyAny>) -> Word {
     }
 }
 
+/// An exact ASCII str, an exact int of 64 bits or an exact float, as the store takes it; None for other values.
+#[inline]
+pub(crate) fn simple<'a>(value: &'a Bound<'_, PyAny>) -> Option<In<'a>> {
+    if let Some(bytes) = ffi::ascii(value) {
+        let exact = value.is_exact_instance_of::<PyString>();
+        exact.then_some(In::Str {
+            bytes,
+            no_newline: false,
+        })
+    } else if let Ok(n) = value.cast_exact::<PyInt>() {
+        ffi::int_value(n).map(In::Int)
+    } else {
+        value.cast_exact::<PyFloat>().ok().map(|f| In::Float(f.value()))
+    }
+}
+
 /// An input scalar, borrowed from the Python object where possible.
 #[derive(Clone, Debug)]
 pub(crate) enum Scalar<'a> {

@@ -6,13 +6,11 @@
 
 use crate::error::{Error, Result};
 use crate::ids::Actor;
-use crate::page::access::Pages;
 use crate::page::pager::Pager;
 use crate::page::section::latch::take_latch::section_is_open;
 use crate::page::section::read::{ReadSection, Shown, Stay};
 use crate::page::section::touched::Touched;
 use crate::page::section::write::WriteSection;
-use crate::page::superblock as sb;
 use crate::page::sync::wait::{Wait, WaitLoop};
 use std::time::{Duration, Instant};
 
@@ -187,11 +185,14 @@ impl Pager {
             }
         };
         let transaction = self.shm().depth(slot) > 0;
-        let mut section = WriteSection {
+        let limit = self.shm().live().logical();
+        // The section is large, and a move right after it was written stalls. So it is made where the caller gets it,
+        // when all that it holds is known.
+        let section = |fresh_from| WriteSection {
             read: ReadSection::new(self, slot, Stay::Writer, false),
             gate,
             undo: self.shm().undo_len(),
-            fresh_from: 0,
+            fresh_from,
             deferred: Vec::new(),
             retired: Vec::new(),
             epoch: self.writable_epoch(),
@@ -207,11 +208,12 @@ impl Pager {
             publishes: false,
             _turn: turn,
         };
-        section.fresh_from = if section.read.limit == 0 {
-            0
-        } else {
-            section.u64_at(sb::NEXT_PAGE)?
-        };
-        Ok(section)
+        match self.first_new_page(limit) {
+            Ok(page) => Ok(section(page)),
+            Err(e) => {
+                drop(section(0));
+                Err(e)
+            }
+        }
     }
 }

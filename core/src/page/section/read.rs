@@ -293,3 +293,27 @@ impl Pages for ReadSection<'_> {
         Ok(())
     }
 }
+
+impl Pager {
+    /// Return the first page that a write section allocates anew (`superblock::NEXT_PAGE`), for the thread that is about
+    /// to make one: it holds the latch and has raised the gate. `limit` is the number of logical pages.
+    #[inline]
+    pub(super) fn first_new_page(&self, limit: u64) -> Result<u64> {
+        if limit == 0 {
+            return Ok(0);
+        }
+        let at = sb::NEXT_PAGE;
+        let entry = match self.shm().entry(0) {
+            0 => self.fill(0, || true)?,
+            entry => entry,
+        };
+        if entry & ABSENT != 0 {
+            return Err(Error::corrupt(NO_PAGE, at));
+        }
+        // SAFETY: the caller keeps every other section out (invariant 1 of `section`).
+        let page = unsafe { self.map().page(PhysicalPage(entry as u32)) }?;
+        let mut word = [0; 8];
+        word.copy_from_slice(&page[at.offset()..at.offset() + 8]);
+        Ok(u64::from_le_bytes(word))
+    }
+}

@@ -35,7 +35,7 @@ impl Pager {
     /// Take a view of this moment. Its cost does not depend on the size of the store: it grows with the pages that an
     /// open transaction has changed.
     pub(crate) fn take_view(&self, wait: &mut Wait<'_>) -> Result<View> {
-        if self.frozen().is_some() {
+        if self.is_frozen() {
             return Err(Error::invalid(
                 "an opening that never changes has no views of a moment",
             ));
@@ -73,7 +73,7 @@ impl Pager {
         };
         fail_point!("view.claimed");
         let beside = section.stay() != Stay::Inside;
-        let tag = Tag::now(&self.shm());
+        let tag = Tag::now(self.shm());
         let epoch = self.shm().live().epoch();
         let entries = self.shm().list_len((epoch % 3) as usize);
         let moment = Moment {
@@ -117,7 +117,7 @@ impl Pager {
         let slot = self.slot()?;
         self.shm().enter_beside(slot);
         let mut section = ReadSection::new(self, slot, Stay::Beside, false);
-        if self.openness().is_closed() {
+        if self.is_closed() {
             return Err(Error::Closed);
         }
         view.check(self)?;
@@ -127,7 +127,7 @@ impl Pager {
 
     /// End a view. In a forked child only the child's use of it ends.
     pub(crate) fn end_view(&self, view: &View) {
-        if let Some((slot, owner)) = view.end().filter(|_| !self.openness().is_closed()) {
+        if let Some((slot, owner)) = view.end().filter(|_| !self.is_closed()) {
             self.shm().end_view(slot, owner);
         }
     }

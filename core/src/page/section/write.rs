@@ -14,8 +14,8 @@
 //!    through the copies.
 //! 7. Pins of a read section remain when its result is valid (`keep_pins`); otherwise they are released when it ends.
 //!    Pins of a write section belong to its user, whether or not it commits.
-//! 8. A section stays in the thread that entered it, and only this crate ends one: `commit` consumes it, and the
-//!    closures of `store` get references.
+//! 8. A section stays in the thread that entered it, and only this crate ends one, by `commit`, which consumes it, or
+//!    by `complete` before it drops it; the closures of `store` get references.
 
 use crate::error::{Error, Result};
 use crate::ids::{Actor, Addr, Obj, ObjectId, PAGE_SIZE, PageNo, PhysicalPage};
@@ -105,10 +105,16 @@ impl WriteSection<'_> {
         !self.deferred.is_empty()
     }
 
-    /// Complete the section. A single operation commits here: its frees must have been applied. In a transaction the
-    /// frees are kept for the transaction's own commit.
+    /// Complete the section and leave it.
     #[inline]
     pub(crate) fn commit(mut self) {
+        self.complete();
+    }
+
+    /// Complete the section, which its user then drops without using it again. A single operation commits here: its
+    /// frees must have been applied. In a transaction the frees are kept for the transaction's own commit.
+    #[inline]
+    pub(crate) fn complete(&mut self) {
         let pager = self.read.pager;
         self.done = true;
         if self.read.restructured {
