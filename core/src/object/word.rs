@@ -214,7 +214,7 @@ impl Word {
     }
 
     /// Return the small scalar that the word itself holds.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn as_short(self) -> Short {
         if self.is_float() {

@@ -58,7 +58,10 @@ impl Store {
             let counts = section.is_whole() && section.holds();
             return Ok(if counts { word } else { Word::EMPTY });
         }
-        examine_slowly(section, word, long).map_or(Ok(Word::EMPTY), Err)
+        match examine_slowly(section, word, long) {
+            Some(made) => Err(made),
+            None => Ok(Word::EMPTY),
+        }
     }
 
     /// Replace a small value by another (`Word::small`), if nothing blocks the change and the entry is found

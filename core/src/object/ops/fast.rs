@@ -64,17 +64,20 @@ fn entry_word<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Word {
     if let Some(about) = about(obj, key)
         && let Some([at, _]) = p.recall(about)
     {
-        return match (p.reading(obj.id), p.u64_at(Addr(at))) {
-            (Ok(()), Ok(word)) => seen(Word(word)),
-            _ => Word::EMPTY,
-        };
+        if p.reading(obj.id).is_ok()
+            && let Ok(word) = p.u64_at(Addr(at))
+        {
+            return seen(Word(word));
+        }
+        return Word::EMPTY;
     }
     search(p, obj, key)
 }
 
 #[inline(always)]
 fn attribute_word<P: Pages>(p: &P, obj: Obj, key: &Key<'_>, known: &Known) -> Word {
-    if let (Ok(()), Ok(word)) = (p.reading(obj.id), attr::word_known(p, obj, key, known))
+    if p.reading(obj.id).is_ok()
+        && let Ok(word) = attr::word_known(p, obj, key, known)
         && word != Word::EMPTY
     {
         return word;
