@@ -295,8 +295,8 @@ impl Pages for ReadSection<'_> {
 }
 
 impl Pager {
-    /// Return the first page that was never used (`superblock::NEXT_PAGE`). The thread is about to make a write section:
-    /// it holds the latch and has raised the gate. `limit` is the number of logical pages.
+    /// Return the first page that was never used (`superblock::NEXT_PAGE`). The thread is about to make a write
+    /// section: it holds the latch and has raised the gate. `limit` is the number of logical pages.
     #[inline]
     pub(super) fn first_new_page(&self, limit: u64) -> Result<u64> {
         if limit == 0 {
