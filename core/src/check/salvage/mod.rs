@@ -3,6 +3,7 @@
 //! be read.
 //!
 //! ```
+//! use persist_core::check::Source;
 //! use persist_core::check::salvage::salvage;
 //! use persist_core::store::{Actor, In, Key, Options, Store, Wait};
 //! # let dir = tempfile::tempdir()?;
@@ -11,7 +12,7 @@
 //! let root = store.root();
 //! store.write(Actor::Thread, &mut Wait::default(), |w| w.set(root, &Key::Str(b"visits"), &In::Int(1)))?;
 //! store.close()?;
-//! let done = salvage(&damaged, &readable, &mut ())?;
+//! let done = salvage(&Source::exclusive(&damaged)?, &readable, &mut ())?;
 //! assert_eq!((done.entries, done.lost), (1, 0));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
