@@ -45,7 +45,12 @@ def epoch() -> int:
 
 
 def described(metadata: bytes) -> bytes:
-    """Add the URL of the changes to what maturin says: the address of the project is in Cargo.toml only."""
+    """Add the URL of the changes to what maturin says: the address of the project is in Cargo.toml only.
+
+    Metadata that was prepared before the wheel has it already, since maturin puts that into the wheel.
+    """
+    if b"\nProject-URL: Changelog, " in metadata:
+        return metadata
     address = b"Project-URL: Source Code, "
     return re.sub(
         rb"^(" + address + rb"(.+)\n)",
