@@ -148,7 +148,7 @@ pub fn sorted_keys<P: Pages>(p: &P, obj: Obj, start: u64, max: usize, out: &mut 
     Ok(())
 }
 
-/// Check that the keys in order are those of the dict at `h`; for the checker..
+/// Check that the keys in order are those of the dict at `h`; for the checker.
 pub fn verify<P: Pages>(p: &P, h: Addr) -> Result<()> {
     let (order, class) = (graph::order(p, h)?, graph::class(p, h)?);
     let is_sorted = header::kind(p, h)? == Kind::Dict

@@ -17,8 +17,7 @@
 //!    when it continues; `helper` states when checkpoints are made.
 //! 3. A flush that reports an error is final: the store is poisoned for writing.
 //! 4. A page is freed only if no snapshot holds it, whether kept, or dropped and not yet freed (`dropped`), and no view
-//!    of a moment (`kept`). The
-//!    catalogue of snapshots changes only with a checkpoint (`snapshot`).
+//!    of a moment (`kept`). The catalogue of snapshots changes only with a checkpoint (`snapshot`).
 
 use crate::error::{Error, Result, refused};
 use crate::ids::{PAGE_SIZE, PhysicalPage};

@@ -46,7 +46,7 @@ impl Pager {
         if !taken {
             return Ok(false);
         }
-        let name = crate::raw::process::describe(self.shm().process_pid(process));
+        let pid = self.shm().process_pid(process);
         fail_point!("recover.process");
         self.lower_marks(process);
         let recovered = self.recover(mine);
@@ -57,9 +57,10 @@ impl Pager {
         let done = recovered.and_then(|()| self.clear_process(process));
         latch.release();
         let path = self.path().display();
+        // Not its command: the pid may be another process's by now.
         match done? {
-            true => log::warn!("{path}: {name} has ended with locks or waits: they are released"),
-            false => log::info!("{path}: {name} has ended without closing the store"),
+            true => log::warn!("{path}: process {pid} has ended with locks or waits: they are released"),
+            false => log::info!("{path}: process {pid} has ended without closing the store"),
         }
         Ok(true)
     }
