@@ -126,8 +126,8 @@ impl Pager {
         }
         let undo = shm.undo_len();
         // Only the latch's holder has changes to undo, and they are undone before the latch is free.
-        if undo > shm.allocated(Region::Undo) || !undo.is_multiple_of(8) || undo != 0 && !shm.is_latch_taken()
-        {
+        let is_possible = undo <= shm.allocated(Region::Undo) && undo.is_multiple_of(8);
+        if !shm.has_undo_mark() || !is_possible || undo != 0 && !shm.is_latch_taken() {
             return Err(wrong("the length of the undo log in the sidecar", undo));
         }
         for list in 0..3 {

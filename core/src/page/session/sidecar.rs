@@ -325,6 +325,7 @@ fn fill(side: File, file: &File, meta: &Meta, meta_sum: u64) -> Result<Shm> {
         ready: true,
     });
     shm.live().set_epoch(meta.checkpoint + 1);
+    shm.create_undo();
     shm.live().set_logical(meta.logical);
     shm.live().set_next_id(meta.next_id);
     shm.begin_rebuild(meta, pages);

@@ -44,9 +44,8 @@
 //! | 456 | 8 | `PROCESSES_HIGH` | `shared::users::slots` |
 //! | 464 | 8 | `ENDED_THREADS` | `shared::users::threads` |
 //! | 512 | 48 | `INTENT` | `pages::cow` |
-//! | 576 | 8 | `UNDO_LEN` | `shared::regions::undo` |
+//! | 576 | 8 | `UNDO` | `shared::regions::undo` |
 //! | 584 | 8 | `LOG_MODE` | `shared::header::log_mode` |
-//! | 592 | 8 | `UNDO_ERA` | `shared::regions::undo` |
 //! | 640 | 8 | `CK_OWNER` | `shared::header::checkpoint_owner` |
 //! | 648 | 8 | `CK_PHASE` | `shared::header::next_checkpoint` |
 //! | 656 | 8 | `CK_EPOCH` | `shared::header::next_checkpoint` |

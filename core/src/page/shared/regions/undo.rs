@@ -5,9 +5,17 @@
 //! 3. Undoing a record twice is harmless, and the length shrinks only after a record was undone. So an undo that is
 //!    itself killed is run again.
 //!
-//! 4. `UNDO_ERA` changes before a commit cuts the log, and before and after each record that is undone. If a reader of
-//!    the committed state (`committed`) finds the same number at its end, every record it has used was complete and
-//!    still counted.
+//! 4. The era changes with a commit, and before and after each record that is undone. If a reader of the committed state
+//!    (`committed`) finds the same era at its end, every record it has used was complete and still counted.
+//! 5. The word `UNDO` always holds `MARK`. So a word that was zeroed on the disk is not taken for an empty log.
+//!
+//! `UNDO`:
+//!
+//! | BIT | BITS | FIELD |
+//! | --- | --- | --- |
+//! | 0 | 29 | the length of the log in bytes |
+//! | 29 | 3 | `MARK`, a constant |
+//! | 32 | 32 | the era; it wraps around |
 //!
 //! Only the holder of the latch changes the log. It is read backward, so a record ends with its header:
 //!
@@ -26,9 +34,13 @@ use crate::page::shared::shm::Shm;
 use crate::page::shared::word::Word;
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence, fence};
 
-const UNDO_LEN: Word = Word::at(576);
-/// Changes whenever records of the undo log stop counting (invariant 4).
-const UNDO_ERA: Word = Word::at(592);
+const UNDO: Word = Word::at(576);
+
+const LEN: u64 = (1 << 29) - 1;
+const MARK: u64 = 0b101 << 29;
+/// The step from one era to the next.
+const NEXT_ERA: u64 = 1 << 32;
+const _: () = assert!(layout::UNDO_SIZE as u64 <= LEN);
 
 const ADDRESS: u64 = (1 << 48) - 1;
 const NOTE: u64 = 1 << 63;
@@ -52,18 +64,27 @@ impl Shm {
     /// Return the number of bytes in the undo log.
     #[inline]
     pub(crate) fn undo_len(&self) -> u64 {
-        self.word(UNDO_LEN).load(Ordering::Relaxed)
+        self.word(UNDO).load(Ordering::Relaxed) & LEN
+    }
+
+    /// Begin an empty log, in a new sidecar.
+    pub(in crate::page) fn create_undo(&self) {
+        self.set(UNDO, MARK);
+    }
+
+    /// Return whether the log's word is not one that was lost (invariant 5).
+    pub(in crate::page) fn has_undo_mark(&self) -> bool {
+        self.get(UNDO) & (NEXT_ERA - 1) & !LEN == MARK
     }
 
     /// Cut the log: the records from here on were undone.
     pub(in crate::page) fn cut_undo(&self, len: u64) {
-        self.set(UNDO_LEN, len);
-        self.change_era();
+        self.start_era(|word| word & !LEN | len);
     }
 
     /// Return the number that changes whenever records stop counting.
     pub(in crate::page) fn undo_era(&self) -> u64 {
-        self.get(UNDO_ERA)
+        self.get(UNDO) / NEXT_ERA
     }
 
     #[inline]
@@ -74,18 +95,20 @@ impl Shm {
     /// Log one old word.
     #[inline(always)]
     pub(crate) fn log_word(&self, addr: Addr, old: u64) -> Result<()> {
-        let len = self.undo_len() as usize;
+        let word = self.word(UNDO).load(Ordering::Relaxed);
+        let len = (word & LEN) as usize;
         self.ensure_undo(len + 16)?;
         self.undo_word(len).store(old.to_le(), Ordering::Relaxed);
         self.undo_word(len + 8).store(addr.0 | 8 << 48, Ordering::Relaxed);
-        self.publish(len + 16);
+        self.publish(word, 16);
         Ok(())
     }
 
     /// Log old bytes of one page.
     pub(crate) fn log_bytes(&self, addr: Addr, old: &[u8]) -> Result<()> {
         debug_assert!(old.len() <= PAGE_SIZE);
-        let len = self.undo_len() as usize;
+        let word = self.word(UNDO).load(Ordering::Relaxed);
+        let len = (word & LEN) as usize;
         let words = old.len().div_ceil(8);
         self.ensure_undo(len + words * 8 + 8)?;
         let (first, rest) = self.cells::<{ layout::UNDO }>(len, words);
@@ -99,24 +122,26 @@ impl Shm {
         }
         self.undo_word(len + words * 8)
             .store(addr.0 | (old.len() as u64) << 48, Ordering::Relaxed);
-        self.publish(len + words * 8 + 8);
+        self.publish(word, words * 8 + 8);
         Ok(())
     }
 
     /// Record a change that needs no undo, for the redo log.
     pub(crate) fn log_note(&self, addr: Addr, n: usize) -> Result<()> {
         debug_assert!(n <= PAGE_SIZE);
-        let len = self.undo_len() as usize;
+        let word = self.word(UNDO).load(Ordering::Relaxed);
+        let len = (word & LEN) as usize;
         self.ensure_undo(len + 8)?;
         self.undo_word(len)
             .store(addr.0 | (n as u64) << 48 | NOTE, Ordering::Relaxed);
-        self.publish(len + 8);
+        self.publish(word, 8);
         Ok(())
     }
 
+    /// Count a record of `bytes` bytes that was written behind the log that `word` describes.
     #[inline]
-    fn publish(&self, len: usize) {
-        self.word(UNDO_LEN).store(len as u64, Ordering::Release);
+    fn publish(&self, word: u64, bytes: usize) {
+        self.word(UNDO).store(word + bytes as u64, Ordering::Release);
         // The covered store must not be moved before this one. The processor keeps the order for a process that is
         // killed (all its earlier stores take effect); only the compiler could change it. For a reader beside this
         // process it is a release (no instruction on x86).
@@ -127,15 +152,21 @@ impl Shm {
     /// Commit: nothing remains to be undone.
     #[inline]
     pub(crate) fn forget_undo(&self) {
-        self.change_era();
-        self.set(UNDO_LEN, 0);
+        self.start_era(|word| word & !LEN);
     }
 
     /// Announce that records stop counting (invariant 4). Called under the latch.
     #[inline]
     pub(crate) fn change_era(&self) {
-        let era = self.word(UNDO_ERA);
-        era.store(era.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+        self.start_era(|word| word);
+    }
+
+    /// Begin the next era with the word that `cut` makes of the present one, in one store.
+    #[inline(always)]
+    fn start_era(&self, cut: impl FnOnce(u64) -> u64) {
+        let word = self.word(UNDO);
+        let next = cut(word.load(Ordering::Relaxed)).wrapping_add(NEXT_ERA);
+        word.store(next, Ordering::Release);
         fence(Ordering::Release);
     }
 
