@@ -63,7 +63,12 @@ class Machine:
     def asked_for(self) -> list[str]:
         """Return the packages that apt-get should have installed."""
         calls = self.log.read_text().splitlines() if self.log.exists() else []
-        return [word for c in calls if " install " in c for word in c.split(" --no-install-recommends ")[1].split()]
+        return [
+            word
+            for c in calls
+            if " install " in c
+            for word in c.split(" --no-install-recommends ")[1].split()
+        ]
 
     def fetched(self) -> bool:
         return self.log.exists() and "apt-get" in self.log.read_text()
@@ -131,7 +136,9 @@ def test_rust_is_looked_at_before_anything_is_fetched(machine: Machine, missing:
     assert ("there is no cargo" if missing else "1.63.0") in done.stdout
 
 
-@pytest.mark.parametrize("version", ["1.88.0 (abc 2025-06-23)", "1.100.1 (abc 2027-01-01)", "1.89.0-nightly (abc)"])
+@pytest.mark.parametrize(
+    "version", ["1.88.0 (abc 2025-06-23)", "1.100.1 (abc 2027-01-01)", "1.89.0-nightly (abc)"]
+)
 def test_newer_rust_is_taken(machine: Machine, version: str) -> None:
     for name in ("cargo", "rustc"):
         machine.put(name, f"echo '{name} {version}'")
@@ -207,8 +214,36 @@ def steps() -> list[str]:
 
 def test_help_lists_every_step() -> None:
     text = (TOP / "scripts/test").read_text()
-    called = {row.split()[1] for row in text.splitlines() if row.startswith("step ")} | {"python", "mount", "system"}
+    called = {row.split()[1] for row in text.splitlines() if row.startswith("step ")} | {
+        "python",
+        "mount",
+        "system",
+    }
     assert set(steps()) == called
+
+
+def test_the_summary_says_why_a_step_failed(tmp_path: Path) -> None:
+    text = (TOP / "scripts/test").read_text()
+    why = text[text.index("why() {") : text.index("\n}\n", text.index("why() {")) + 3]
+    log = tmp_path / "log"
+    log.write_text(
+        "test a ... FAILED\n---- a stdout ----\nseed 4\nthread 'a' panicked at a.rs:5:\nno such word\n"
+        "stack backtrace:\n   0: x\n\nfailures:\n    a\nerror: 1 target failed:\n"
+    )
+    done = subprocess.run(
+        ["bash", "-c", f"{why} why cargo {log}"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines() == [
+        "---- a stdout ----",
+        "thread 'a' panicked at a.rs:5:",
+        "no such word",
+        "error: 1 target failed:",
+    ]
+    log.write_text("E   assert 1 == 2\n----\nFAILED test_a.py::a - assert 1 == 2\n1 failed\n")
+    done = subprocess.run(
+        ["bash", "-c", f"{why} why pytest {log}"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines() == ["E   assert 1 == 2", "FAILED test_a.py::a - assert 1 == 2"]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +270,10 @@ def test_an_unknown_step_is_refused(args: list[str]) -> None:
         (["python", "tests/python/test_dict.py::test_x"], f"{PYTEST} tests/python/test_dict.py::test_x"),
         (["cargo", "depth"], f"{CARGO_TEST} depth"),
         (["cargo", "--", "mount"], f"{CARGO_TEST} mount"),
-        (["cargo", "-p", "persist-core"], "cargo test --all-features --locked --no-fail-fast -p persist-core"),
+        (
+            ["cargo", "-p", "persist-core"],
+            "cargo test --all-features --locked --no-fail-fast -p persist-core",
+        ),
     ],
 )
 def test_a_selection_reaches_the_tests(machine: Machine, args: list[str], call: str) -> None:
