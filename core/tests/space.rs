@@ -193,9 +193,9 @@ fn small_changes(s: &Store, n: i64) {
     }
 }
 
-/// Without a helper, a small change frees two entries: that is about a microsecond.
+/// Without a helper, a small change frees one entry: that is about half a microsecond.
 #[test]
-fn a_small_change_frees_two_entries_at_most_of_what_waits() {
+fn a_small_change_frees_one_entry_of_what_waits() {
     const CHANGES: i64 = 5000;
     let dir = scratch();
     let s = open_unhelped(dir.path());
@@ -210,9 +210,9 @@ fn a_small_change_frees_two_entries_at_most_of_what_waits() {
     }
     let freed = (steps[0] - steps[1]) * 16;
     println!("{CHANGES} changes freed about {freed} entries");
-    assert!(freed > CHANGES as u64, "{steps:?}: what waits stays");
+    assert!(freed > 9 * CHANGES as u64 / 10, "{steps:?}: what waits stays");
     assert!(
-        freed < 5 * CHANGES as u64 / 2,
+        freed < 5 * CHANGES as u64 / 4,
         "{steps:?}: {freed} entries by {CHANGES} changes"
     );
     s.close().unwrap();

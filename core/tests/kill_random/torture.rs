@@ -62,6 +62,19 @@ pub(super) struct Torture {
 }
 
 impl Torture {
+    /// The number of kills.
+    pub(super) fn total(&self) -> u64 {
+        self.kills.values().sum()
+    }
+
+    /// The number of kills inside a transaction, a checkpoint or a recovery.
+    pub(super) fn telling(&self) -> u64 {
+        ["transaction", "checkpoint", "recovery"]
+            .iter()
+            .filter_map(|k| self.kills.get(k))
+            .sum()
+    }
+
     fn pick(&mut self, player: usize) -> Option<(&'static str, u64)> {
         if self.draw.below(3) == 0 {
             return None;
@@ -118,6 +131,15 @@ impl Torture {
             assert!(begun.elapsed() < FOREVER, "a player makes no progress: {open:?}");
         }
         waits
+    }
+
+    /// Measure the delay of the machine itself at this time: a wait without a kill. A machine can become slow while the
+    /// test runs.
+    pub(super) fn watch_idle(&mut self) {
+        let idle = self.watch(Instant::now());
+        if !self.players.iter_mut().any(Player::is_dead) {
+            self.idle.extend(idle);
+        }
     }
 
     /// Compare a dead writer's part with its model. Returns the number of its next operation.
@@ -196,6 +218,7 @@ impl Torture {
     /// Kill one process, or let it die at a failpoint. The others continue, the dead one's part is right, and it is
     /// started again.
     pub(super) fn one_death(&mut self, store: &Store) {
+        self.watch_idle();
         // Usually a running process, not one that is still starting: a start can take longer than any limit here.
         let (victim, coming) = (
             self.draw.below(self.players.len() as u64) as usize,

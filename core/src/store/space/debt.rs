@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Entries that a change frees from what it left itself.
 pub(in crate::store) const OWN_ENTRIES: u64 = 64;
-/// Entries that a small change frees, where required, from what earlier changes left: about a microsecond of
-/// work.
-const PORTION: u64 = 2;
+/// Entries that a small change frees, where required, from what earlier changes left: about half a microsecond of
+/// work. Small changes that allocate more than they free become large ones (`is_large`).
+const PORTION: u64 = 1;
 /// The number of allocated pages that makes a change a large one.
 pub(in crate::store) const LARGE: u64 = 64;
 /// The number of pages that small changes may allocate, while entries wait to be freed, before each of them
