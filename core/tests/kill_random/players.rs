@@ -103,6 +103,19 @@ fn checkpointer() {
     }
 }
 
+/// The complete lines of a log. A write that a kill interrupts can end at the end of a page of the file: what the rest
+/// of a line would record is not recorded.
+fn complete(log: &str) -> &str {
+    log.rfind('\n').map_or("", |end| &log[..=end])
+}
+
+#[test]
+fn a_part_of_a_line_is_no_entry() {
+    assert_eq!(complete("B 6884\nA 6"), "B 6884\n");
+    assert_eq!(complete("B 6884\nA 6884\n"), "B 6884\nA 6884\n");
+    assert_eq!(complete("A 6"), "");
+}
+
 /// A process under test.
 pub(super) struct Player {
     pub(super) player: usize,
@@ -133,6 +146,11 @@ impl Player {
             command.env("PERSIST_FAIL", format!("{step}={pass}"));
         }
         command.spawn().expect("start")
+    }
+
+    /// The entries of its log since it was started.
+    pub(super) fn lines(&self) -> impl DoubleEndedIterator<Item = &str> {
+        complete(&self.text).lines()
     }
 
     /// Read the new entries of its log. Returns true if there was an acknowledgement.

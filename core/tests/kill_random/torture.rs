@@ -51,6 +51,12 @@ const STEPS: &[(&str, &str)] = &[
     ("recover.inherit", "recovery"),
 ];
 
+/// An entry of a log: whether it begins the operation or acknowledges it, and the operation's number.
+fn entry(line: &str) -> (bool, u64) {
+    let (kind, n) = line.split_once(' ').expect("an entry of the log");
+    (kind == "B", n.parse().expect("a number"))
+}
+
 pub(super) struct Torture {
     pub(super) path: PathBuf,
     pub(super) draw: Draw,
@@ -147,12 +153,10 @@ impl Torture {
         let p = &mut self.players[i];
         p.progress();
         let mut begun = None;
-        for line in std::mem::take(&mut p.text).lines() {
-            let Some((kind, n)) = line.split_once(' ') else {
-                continue;
-            };
-            let n: u64 = n.parse().expect("a number");
-            if kind == "B" {
+        let entries: Vec<(bool, u64)> = p.lines().map(entry).collect();
+        p.text.clear();
+        for (begins, n) in entries {
+            if begins {
                 begun = Some(n);
             } else {
                 assert_eq!(begun.take(), Some(n), "the log");
@@ -192,13 +196,13 @@ impl Torture {
             Some((_, what)) => what,
             None if p.player == WRITERS => "checkpoint",
             None => {
-                let last = p.text.lines().rev().find_map(|l| l.split_once(' '));
-                match last.map(|(kind, n)| (kind, operation(p.player, n.parse().expect("a number")))) {
-                    Some(("B", Operation::Together(_) | Operation::Partly(_) | Operation::Undone(_))) => {
+                let last = p.lines().next_back().map(entry);
+                match last.map(|(begins, n)| (begins, operation(p.player, n))) {
+                    Some((true, Operation::Together(_) | Operation::Partly(_) | Operation::Undone(_))) => {
                         "transaction"
                     }
-                    Some(("B", Operation::Locked(_))) => "lock",
-                    Some(("B", _)) => "change",
+                    Some((true, Operation::Locked(_))) => "lock",
+                    Some((true, _)) => "change",
                     _ => "between",
                 }
             }
