@@ -3,8 +3,7 @@
 
 mod shapes;
 
-use persist_core::check::salvage::salvage;
-use persist_core::check::{Source, check};
+use persist_core::check::{check, salvage};
 use persist_core::store::{Key, Kind, Options, Store, Value, Wait};
 use std::path::Path;
 
@@ -40,7 +39,7 @@ fn a_million_levels() {
             (&[][..], DEPTH + 1)
         );
 
-        let done = salvage(&Source::exclusive(&path).unwrap(), &salvaged, &mut ()).unwrap();
+        let done = salvage(&path, &salvaged, &mut ()).unwrap();
         assert_eq!((done.containers, done.lost), (DEPTH + 1, 0));
         let new = open(&salvaged);
         let mut at = new.root();

@@ -1,6 +1,7 @@
 //! What error messages say: what is wrong, in which store, and what to do about it.
 
 use persist_core::Error;
+use persist_core::store::door::set_task;
 use persist_core::store::{Actor, In, Key, LockMode, LockTarget, Options, Store, Wait};
 use std::io;
 use std::path::Path;
@@ -220,5 +221,62 @@ fn the_thread_of_a_holder_is_named() {
         assert!(late.ends_with(&format!("), thread {id} \"keeper\"")), "{late}");
         end.send(()).unwrap();
     });
+    store.close().unwrap();
+}
+
+/// The task of a holder is named by the name that it gave, for a lock and for a transaction, and in the list of locks.
+#[test]
+fn the_task_of_a_holder_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("a.store"), &Options::default()).unwrap();
+    let target = LockTarget {
+        obj: store.root(),
+        key: None,
+    };
+    let wait = || Wait::at_most(Duration::from_millis(30));
+    let lock = || store.lock(Actor::Thread, target, LockMode::Exclusive, &mut wait());
+    let late = || {
+        let in_thread = |f: &(dyn Fn() -> Error + Sync)| thread::scope(|s| s.spawn(f).join().unwrap());
+        in_thread(&|| lock().unwrap_err()).to_string()
+    };
+    assert!(!store.lacks_task_name(), "the thread itself has no such name");
+    set_task(7);
+    assert!(store.lacks_task_name());
+    lock().unwrap();
+    assert!(
+        late().contains(": locked exclusively by a task of process "),
+        "{}",
+        late()
+    );
+    store.name_task("fetch \u{7}\"x\"");
+    assert!(!store.lacks_task_name());
+    let by = format!(
+        ": locked exclusively by task \"fetch \\u{{7}}\\\"x\\\"\" of process {} (",
+        std::process::id()
+    );
+    assert!(late().contains(&by), "{}", late());
+    let owner = &store.locks().unwrap()[0].owner;
+    assert!(owner.starts_with("task \"fetch "), "{owner}");
+    store.unlock(Actor::Thread, target).unwrap();
+    // A task that has no name says so, and is not asked again.
+    set_task(8);
+    store.name_task("");
+    assert!(!store.lacks_task_name());
+    lock().unwrap();
+    assert!(
+        late().contains(": locked exclusively by a task of process "),
+        "{}",
+        late()
+    );
+    store.unlock(Actor::Thread, target).unwrap();
+    // A transaction is named by its task as long as it is open.
+    set_task(7);
+    let block = store.begin(&mut Wait::default()).unwrap();
+    assert!(late().contains(": held by task \"fetch "), "{}", late());
+    store.end(block, false).unwrap();
+    set_task(0);
+    let block = store.begin(&mut Wait::default()).unwrap();
+    assert!(late().contains(": held by process "), "{}", late());
+    store.end(block, false).unwrap();
     store.close().unwrap();
 }

@@ -1,7 +1,7 @@
 //! Calls of a store inside the closures of `read` and `write`: each returns an error or a result at once. The open
 //! section, its operation and the transaction around it stay intact.
 
-use persist_core::store::door::{LeaseBucket, LockReply, Member, Pending, Word};
+use persist_core::store::door::{LeaseBucket, LockReply, Member, Pending, Word, set_task};
 use persist_core::store::{
     Actor, Block, Durability, In, Key, LockMode, LockTarget, Options, Store, Value, Wait,
 };
@@ -117,6 +117,13 @@ const CALLS: &[(&str, bool, Call)] = &[
         refused(s.fast_set(s.root(), Member::Attribute(X, &known), two()))?;
         refused(s.fast_set(s.root(), Member::Item(0), two()))
     }),
+    ("name_task", false, |s| {
+        let before = set_task(1);
+        s.name_task("inside");
+        assert!(!s.lacks_task_name());
+        set_task(before);
+        Ok(())
+    }),
     ("lock_handle", false, |s| {
         s.lock_handle(Actor::Thread, root(s)).map(drop)
     }),
@@ -156,6 +163,7 @@ const PLAIN: &[&str] = &[
     "in_transaction",
     "level_of",
     "must_await_durability",
+    "lacks_task_name",
     "shorten_max_age",
     "without_checkpoints",
     "skip_room",

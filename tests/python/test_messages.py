@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import re
@@ -128,3 +129,138 @@ def test_a_conflict_names_the_path_and_the_holder(path: Path, store: persist.Sto
     assert f"process {holder.pid} (" in str(conflict.value)
     script.finish(holder)
 
+
+def test_the_holding_task_is_named(path: Path, store: persist.Store, script: Any) -> None:
+    """Of this process and of another, for a lock and for a transaction."""
+    store.root.update(x=0, y=0)
+    holder = script.start(
+        """
+        import asyncio, persist, sys
+        root = persist.open(sys.argv[1]).root
+        async def hold():
+            async with root.lock_async(key='x'):
+                print("held", flush=True)
+                sys.stdin.readline()
+        async def main():
+            await asyncio.create_task(hold(), name='fetch "prices"')
+        asyncio.run(main())
+        """,
+        path,
+    )
+    assert holder.stdout.readline() == "held\n"
+    there = re.escape(rf'task "fetch \"prices\"" of process {holder.pid} (')
+
+    async def late(**lock: Any) -> str:
+        with pytest.raises(persist.LockTimeout) as e:
+            await store.root.lock_async(timeout=0.05, **lock)
+        assert e.value.holder is not None and e.value.holder in str(e.value)
+        return e.value.holder
+
+    async def main() -> None:
+        assert re.match(there, await late(key="x"))
+        held, end = asyncio.Event(), asyncio.Event()
+
+        async def keep() -> None:
+            async with store.root.lock_async(key="y"):
+                held.set()
+                await end.wait()
+            async with store.transaction_async():
+                held.set()
+                await end.wait()
+
+        task = asyncio.create_task(keep(), name="keeper")
+        here = f'task "keeper" of process {os.getpid()} ('
+        await held.wait()
+        assert (await late(key="y")).startswith(here)
+        held.clear()
+        end.set()
+        end.clear()
+        await held.wait()
+        with pytest.raises(persist.LockTimeout) as e:
+            await asyncio.to_thread(store.root.lock, timeout=0.05)
+        assert e.value.holder is not None and e.value.holder.startswith(here), e.value
+        end.set()
+        await task
+
+    asyncio.run(main())
+    script.finish(holder)
+
+
+def test_a_task_without_a_name_is_a_task(store: persist.Store) -> None:
+    """A name that cannot be read counts as none."""
+
+    class Unnamed(asyncio.Task[None]):
+        def get_name(self) -> str:
+            raise ValueError("no name")
+
+    async def main() -> str:
+        loop = asyncio.get_running_loop()
+        held, end = asyncio.Event(), asyncio.Event()
+
+        async def keep() -> None:
+            async with store.root.lock_async():
+                held.set()
+                await end.wait()
+
+        task = Unnamed(keep(), loop=loop)
+        await held.wait()
+        with pytest.raises(persist.LockTimeout) as e:
+            await store.root.lock_async(timeout=0.05)
+        end.set()
+        await task
+        return str(e.value.holder)
+
+    assert asyncio.run(main()).startswith(f"a task of process {os.getpid()} (")
+
+
+def test_the_holding_greenlet_of_gevent_is_named(path: Path, script: Any) -> None:
+    pytest.importorskip("gevent")
+    holder = script.start(
+        """
+        import gevent, gevent.event, persist, sys
+        store = persist.open(sys.argv[1])
+        held, end = gevent.event.Event(), gevent.event.Event()
+        def hold():
+            with store.root.lock():
+                held.set()
+                end.wait()
+        def late():
+            try:
+                store.root.lock(timeout=0.05)
+            except persist.LockTimeout as e:
+                return e.holder
+        first = gevent.spawn(hold)
+        first.name = 'first'
+        held.wait()
+        print(gevent.spawn(late).get(), flush=True)
+        end.set()
+        first.join()
+        """,
+        path,
+    )
+    out = holder.stdout.readline()
+    script.finish(holder)
+    assert out.startswith(f'task "first" of process {holder.pid} ('), out
+
+
+def test_the_holding_task_of_trio_is_named(store: persist.Store) -> None:
+    trio = pytest.importorskip("trio")
+
+    async def main() -> str:
+        held, end = trio.Event(), trio.Event()
+
+        async def keep() -> None:
+            async with store.root.lock_async():
+                held.set()
+                await end.wait()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(keep, name="keeper")
+            await held.wait()
+            with pytest.raises(persist.LockTimeout) as e:
+                await store.root.lock_async(timeout=0.05)
+            end.set()
+        return str(e.value.holder)
+
+    holder = trio.run(main)
+    assert holder.startswith(f'task "keeper" of process {os.getpid()} ('), holder

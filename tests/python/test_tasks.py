@@ -44,7 +44,7 @@ def test_two_tasks_get_no_lock_together(store: persist.Store, root: persist.Dict
                 d.lock(timeout=0)
             with pytest.raises(persist.NotLocked):
                 d.unlock()
-            expected = r"after .* s waiting for root\['d'\]: locked exclusively by a task"
+            expected = r"after .* s waiting for root\['d'\]: locked exclusively by task \"Task-\d+\" of"
             with pytest.raises(persist.LockTimeout, match=expected):
                 async with d.lock_async(timeout=0.05):
                     pass

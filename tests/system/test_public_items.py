@@ -15,9 +15,8 @@ ITEMS = {
         Options Reader Snapshot Stat Step Store Typed Value Wait Writer
         Error Result
     """,
-    "check/mod.rs": "Finding Report Watch check check_store salvage",
-    "check/salvage/mod.rs": "Loss Salvaged salvage",
-    "backup/mod.rs": "Done Input Options Restored Restoring backup backup_to restore",
+    "check/mod.rs": "Finding Report Salvaged Watch check check_store salvage",
+    "backup/mod.rs": "Done Input Options Restoring backup backup_to restore",
 }
 
 

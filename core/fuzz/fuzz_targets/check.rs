@@ -7,8 +7,7 @@ mod input;
 mod shapes;
 
 use libfuzzer_sys::fuzz_target;
-use persist_core::check::salvage::salvage;
-use persist_core::check::{Source, check, check_file};
+use persist_core::check::{Source, check, check_file, salvage_from};
 
 fuzz_target!(|data: &[u8]| {
     let Some(file) = input::Store::of(data, true) else {
@@ -19,7 +18,7 @@ fuzz_target!(|data: &[u8]| {
         .with_file_name(format!("{}-new", file.path.file_name().unwrap().display()));
     let source = Source::exclusive(&file.path).unwrap();
     let _ = check_file(&source, &mut ());
-    if salvage(&source, &new, &mut ()).is_ok() {
+    if salvage_from(&source, &new, &mut ()).is_ok() {
         assert_eq!(
             check(&new, &mut ()).unwrap().findings,
             [],

@@ -32,7 +32,7 @@ mod tests;
 mod write;
 
 pub use progress::Done;
-pub use restore::{Input, Restored, Restoring, restore};
+pub use restore::{Input, Restoring, restore};
 
 use crate::check::{Source, Watch};
 use crate::error::{Error, Result};

@@ -1,18 +1,18 @@
-//! The result of a backup, and how to stop it.
+//! The result of a backup or a restore, and how to stop it.
 
 use crate::error::{Error, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The result of a backup.
+/// The result of a backup or of a restore.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Done {
-    /// The checkpoint in the backup.
+    /// The checkpoint of the store that was backed up.
     pub checkpoint: u64,
-    /// The number of the store's pages in it.
+    /// The number of the store's pages in the backup, or of pages in use in the restored store.
     pub pages: u64,
-    /// Its size in bytes.
+    /// The size of the backup or of the restored store, in bytes.
     pub bytes: u64,
 }
 

@@ -14,7 +14,7 @@ mod input;
 pub use input::Input;
 
 use super::format::{HEAD, HEADER, Head, Header, MAGIC};
-use super::progress::stopped;
+use super::progress::{Done, stopped};
 use super::write::{Batch, CHECKPOINT, metas, new_meta};
 use super::{already_exists, exists};
 use crate::check::{self, Source, Watch};
@@ -63,18 +63,6 @@ impl Default for Restoring {
     }
 }
 
-/// The result of a restore.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub struct Restored {
-    /// The checkpoint of the store that was backed up.
-    pub checkpoint: u64,
-    /// Pages in use in the new store.
-    pub pages: u64,
-    /// Its size in bytes.
-    pub bytes: u64,
-}
-
 /// A store under construction.
 struct Making<'a> {
     new: NewFile,
@@ -106,7 +94,7 @@ pub fn restore(
     store: &Path,
     options: &Restoring,
     watch: &mut dyn Watch,
-) -> Result<Restored> {
+) -> Result<Done> {
     let replaces = exists(store)?;
     if replaces && !options.force {
         return Err(already_exists(store));
@@ -410,7 +398,7 @@ impl Making<'_> {
     }
 
     /// Write the page table, if it differs from the full backup's, and the meta pages.
-    fn complete(&mut self) -> Result<Restored> {
+    fn complete(&mut self) -> Result<Done> {
         let mut tree = self.meta.tree();
         if let Some(mut flat) = self.flat.take() {
             (tree, self.end) = self.write_table(&mut flat)?;
@@ -425,7 +413,7 @@ impl Making<'_> {
             let done = self.new.file().write_all_at(page, i as u64 * PAGE);
             done.map_err(cannot_write)?;
         }
-        Ok(Restored {
+        Ok(Done {
             checkpoint: self.state.checkpoint,
             pages: self.count,
             bytes: self.end * PAGE,

@@ -32,7 +32,7 @@ mod counts;
 mod file;
 mod graph;
 mod report;
-pub mod salvage;
+mod salvage;
 mod sparse;
 mod state;
 
@@ -41,6 +41,9 @@ use crate::error::{Error, Result};
 pub use crate::page::format::image::Source;
 use crate::store::{Options, Store};
 pub use report::{Finding, Report, Watch};
+#[doc(hidden)]
+pub use salvage::salvage_from;
+pub use salvage::{Salvaged, salvage};
 use std::path::Path;
 
 /// The name of a snapshot that a check takes for itself: this prefix and the process id.

@@ -5,7 +5,7 @@ use crate::error::Error;
 /// The most findings that are listed; more are only counted.
 const KEPT: usize = 1000;
 
-/// A defect that the check found.
+/// A defect that the check found, or what a salvage could not read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Finding {

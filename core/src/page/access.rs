@@ -10,6 +10,7 @@
 
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj, ObjectId, PAGE_SIZE, PageNo};
+use crate::page::lookups::Lookups;
 
 /// Message for an address past the last page.
 pub const BEYOND: &str = "an address beyond the store";
@@ -41,17 +42,10 @@ pub trait Pages {
         Ok(())
     }
 
-    /// Return the cached lookup of something, if only values have changed in the store since.
-    #[inline]
-    fn recall(&self, _about: [u64; 3]) -> Option<[u64; 2]> {
-        None
-    }
-
-    /// Return a number that changes with every change of the store, inside sections, except the replacement of a value;
-    /// 0 if no number is available.
-    #[inline]
-    fn structure(&self) -> u64 {
-        0
+    /// Return the cached lookups that are valid in this section.
+    #[inline(always)]
+    fn lookups(&self) -> Lookups<'_> {
+        Lookups::NONE
     }
 
     /// Return whether everything read so far is consistent. The caller keeps a result beyond the section only after
@@ -60,10 +54,6 @@ pub trait Pages {
     fn holds(&self) -> bool {
         true
     }
-
-    /// Cache where an entry was found.
-    #[inline]
-    fn note(&self, _about: [u64; 3], _found: [u64; 2]) {}
 
     /// Return the little-endian u64 at `addr`, which must be 8-aligned.
     #[inline(always)]
@@ -138,7 +128,7 @@ pub trait PagesMut: Pages {
 
     /// Store a time of change that is later than the one there. The old one need not be restored: a rollback or a kill
     /// of a single operation may leave the new one. The store is undo-logged in a transaction only.
-    fn touch(&mut self, addr: Addr, now: u64) -> Result<()> {
+    fn set_time(&mut self, addr: Addr, now: u64) -> Result<()> {
         self.set_u64(addr, now)
     }
 

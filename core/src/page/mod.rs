@@ -7,7 +7,7 @@
 //!
 //! | WING | OWNS |
 //! | --- | --- |
-//! | (files of this folder) | the interface to upper layers: `access`, `superblock`; `mem`, its double for tests |
+//! | (files of this folder) | the interface to upper layers: `access`, `superblock`, `lookups`; `mem`, its double for tests |
 //! | `sync` | latch, gate, group commit, waiting: protocols over words that the caller passes in |
 //! | `shared` | the sidecar: layout and mapping, the owners of its words (`header`, `regions`), and its users (`users`) |
 //! | `format` | the store file and the log file: their formats, and reading them without a sidecar |
@@ -49,6 +49,7 @@ pub mod checkpoint;
 mod durable;
 pub mod format;
 mod helper;
+pub mod lookups;
 #[cfg(any(test, feature = "testing"))]
 pub mod mem;
 mod pager;

@@ -86,7 +86,10 @@ impl Store {
 
     #[inline(always)]
     fn seems_cached(&self, obj: Obj, key: &Key<'_>) -> bool {
-        ops::about(obj, key).is_some_and(|about| self.pager().seems_cached(about))
+        match ops::lookup_key(obj, key) {
+            Some(cached) => self.pager().seems_cached(cached),
+            None => false,
+        }
     }
 
     fn hash_of(&self, member: &Member<'_>) -> Option<u64> {

@@ -16,7 +16,7 @@ mod shapes;
 mod support;
 
 use common::{Model, Rng, compare, scratch, seed, step, time};
-use persist_core::backup::{self, Input, Options, Restored, Restoring, backup_to, restore};
+use persist_core::backup::{self, Done, Input, Options, Restoring, backup_to, restore};
 use persist_core::check;
 use persist_core::store::{Actor, In, Key, Options as OpenOptions, Result, Store, Value, Wait};
 use std::path::{Path, PathBuf};
@@ -64,7 +64,7 @@ fn full(store: &Path, to: &Path) -> backup::Done {
     backup_to(store, to, &Options::default(), &mut ()).unwrap()
 }
 
-fn put_back(backups: &[PathBuf], to: &Path) -> Result<Restored> {
+fn put_back(backups: &[PathBuf], to: &Path) -> Result<Done> {
     let inputs = backups.iter().map(Input::file).collect();
     restore(inputs, to, &Restoring::default(), &mut ())
 }

@@ -66,6 +66,15 @@ pub fn compare(store: &Store, m: &Model, what: &str) {
     }
 }
 
+/// Open a store for reading only.
+pub fn read_only(path: &Path) -> Result<Store> {
+    let options = Options {
+        read_only: true,
+        ..Options::default()
+    };
+    Store::open(path, &options)
+}
+
 /// Open the store of a directory.
 pub fn open(dir: &Path, durability: Durability, max_age: Option<Duration>) -> Store {
     let options = Options {

@@ -1,9 +1,9 @@
 //! What a view refuses, and how it ends.
 
-use super::common::scratch;
+use super::common::{read_only, scratch};
 use super::{get, nothing_lost, options, set, take};
 use persist_core::Error;
-use persist_core::store::{Actor, In, Key, LockMode, LockTarget, Options, Store, Value, Wait};
+use persist_core::store::{Actor, In, Key, LockMode, LockTarget, Store, Value, Wait};
 
 #[test]
 fn a_view_is_for_reading_and_ends_when_it_is_closed() {
@@ -73,14 +73,7 @@ fn openings_that_only_read_have_views_too() {
     set(&store, "a", &In::Int(1));
     store.snapshot("s").unwrap();
     let snapshot = store.open_snapshot("s").unwrap();
-    let reader = Store::open(
-        &path,
-        &Options {
-            read_only: true,
-            ..options()
-        },
-    )
-    .unwrap();
+    let reader = read_only(&path).unwrap();
     let views = [take(&reader), take(&snapshot)];
     set(&store, "a", &In::Int(2));
     assert_eq!(get(&reader, "a").unwrap(), Some(Value::Int(2)));

@@ -16,6 +16,12 @@ use common::{Model, Rng, compare, scratch, seed, step, time};
 use persist_core::store::{Actor, In, Key, Options, Store, Value, Wait};
 use std::time::Instant;
 
+/// A child process of `processes`.
+#[test]
+fn the_child() {
+    processes::play();
+}
+
 fn options() -> Options {
     Options::default()
 }

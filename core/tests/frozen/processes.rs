@@ -1,81 +1,19 @@
 //! Views and processes: holders and writers that are killed or stopped, and forks.
 
 use super::common::scratch;
+use super::support::player::{Player, role};
 use super::support::process;
 use super::{get, nothing_lost, options, set, take};
 use persist_core::Error;
 use persist_core::store::{Actor, In, Key, Store, Value, Wait};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const ROLE: &str = "PERSIST_FROZEN_ROLE";
-const STORE: &str = "PERSIST_FROZEN_STORE";
-
-/// A child, killed at the latest when the test ends.
-struct Player(Child);
-
-impl Player {
-    fn start(role: &str, path: &Path, fail: &str) -> Player {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command
-            .args([
-                "--exact",
-                "processes::the_child",
-                "--nocapture",
-                "--test-threads=1",
-            ])
-            .env(ROLE, role)
-            .env(STORE, path)
-            .stdout(Stdio::null());
-        if !fail.is_empty() {
-            command
-                .env("PERSIST_FAIL", fail)
-                .env("PERSIST_FAIL_SIGNAL", "STOP");
-        }
-        Player(command.spawn().unwrap())
-    }
-
-    /// Wait until it has stopped itself. Return false if it has ended instead.
-    fn is_stopped(&self) -> bool {
-        let until = Instant::now() + Duration::from_secs(60);
-        loop {
-            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap_or_default();
-            match stat.rsplit(") ").next().and_then(|rest| rest.chars().next()) {
-                Some('T' | 't') => return true,
-                Some('Z' | 'X') | None => return false,
-                _ => {}
-            }
-            assert!(Instant::now() < until, "the child neither stops nor ends");
-            std::thread::sleep(Duration::from_micros(200));
-        }
-    }
-
-    fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-
-    fn ends_well(mut self) {
-        process::signal(self.0.id() as i32, libc::SIGCONT);
-        assert!(self.0.wait().unwrap().success(), "the child failed");
-    }
-}
-
-impl Drop for Player {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// The child: it does what the role says and stops.
-#[test]
-fn the_child() {
-    let (Ok(role), Ok(path)) = (std::env::var(ROLE), std::env::var(STORE)) else {
+/// In a child: do what the role says, and stop.
+pub(super) fn play() {
+    let Some((role, path)) = role() else {
         return;
     };
-    process::die_with_parent();
     let store = Store::open(path, &options()).unwrap();
     match &*role {
         "holds a view" => {

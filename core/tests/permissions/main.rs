@@ -10,7 +10,7 @@ mod successors;
 #[path = "../support/mod.rs"]
 mod support;
 
-use common::scratch;
+use common::{read_only, scratch};
 use persist_core::store::{Actor, Error, In, Key, Options, Store, Value, Wait};
 use std::fs::{File, OpenOptions, Permissions};
 use std::os::fd::AsRawFd;
@@ -61,16 +61,6 @@ fn place() -> (tempfile::TempDir, PathBuf) {
     mode(dir.path(), 0o755);
     let path = dir.path().join("a.store");
     (dir, path)
-}
-
-fn read_only(path: &Path) -> persist_core::Result<Store> {
-    let options = Options {
-        read_only: true,
-        create: false,
-        lock_timeout: Duration::from_secs(20),
-        ..Options::default()
-    };
-    Store::open(path, &options)
 }
 
 /// Lock all bytes of a file, as far as a read-only descriptor allows it.

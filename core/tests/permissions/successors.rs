@@ -5,8 +5,7 @@ use super::places::{get_list, list, set_list};
 use super::{STRANGER, beside, is_root, mode, place};
 use crate::support::plain::{get, open, set};
 use persist_core::backup::{self, Input, Restoring, backup_to, restore};
-use persist_core::check::Source;
-use persist_core::check::salvage::salvage;
+use persist_core::check::salvage;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
@@ -78,7 +77,7 @@ fn a_salvaged_store_is_for_the_users_of_the_damaged_one() {
             continue;
         }
         let new = dir.path().join("new.store");
-        salvage(&Source::exclusive(&path).unwrap(), &new, &mut ()).unwrap();
+        salvage(&path, &new, &mut ()).unwrap();
         assert_eq!(users(&new), users(&path), "{how}");
         for end in ["-lock", "-shm"] {
             let (uid, gid, ..) = users(&beside(&new, end));

@@ -1,11 +1,11 @@
 //! Reading snapshots: what is refused, what a reader holds and for how long, and the pages of a snapshot.
 
-use super::common::{Model, Rng, scratch, step};
+use super::common::{Model, Rng, read_only, scratch, step};
 use super::support::plain::wait_for;
 use super::support::{again, process};
 use super::{at, forget_sidecar, get, nothing_lost, options, set};
 use persist_core::Error;
-use persist_core::store::{Actor, In, Key, LockMode, LockTarget, Options, Store, Value, Wait};
+use persist_core::store::{Actor, In, Key, LockMode, LockTarget, Store, Value, Wait};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -45,14 +45,7 @@ fn what_is_refused_says_why() {
     assert!(matches!(store.snapshot("three"), Err(Error::Invalid { .. })));
     assert!(matches!(store.drop_snapshot("one"), Err(Error::Invalid { .. })));
     store.rollback().unwrap();
-    let reader = Store::open(
-        &path,
-        &Options {
-            read_only: true,
-            ..options()
-        },
-    )
-    .unwrap();
+    let reader = read_only(&path).unwrap();
     assert!(matches!(reader.snapshot("three"), Err(Error::ReadOnly)));
     assert!(matches!(reader.drop_snapshot("one"), Err(Error::ReadOnly)));
     assert_eq!(reader.snapshots().unwrap().len(), 1);

@@ -3,7 +3,7 @@
 //!
 //! Each inner block stores a whole state that differs from a committed one only in its generation, which is negative.
 
-use super::player::Player;
+use super::support::player::Player;
 use super::{ACCOUNTS, key, new_store, open, put};
 use crate::common::scratch;
 use persist_core::store::{Actor, In, Result, Store, Wait};

@@ -2,21 +2,20 @@
 //! every step of a change, and at random instructions. The others continue: a stopped reader delays a writer by less
 //! than `PROMISED`, a stopped writer delays no reader by more, and every read gives one whole state.
 //!
-//! `player`: the processes. `blocks`: transactions whose inner blocks are undone during reads.
+//! `blocks`: transactions whose inner blocks are undone during reads.
 
 mod blocks;
 #[path = "../common/mod.rs"]
 mod common;
-mod player;
 #[path = "../support/mod.rs"]
 mod support;
 
 use common::scratch;
 use persist_core::store::{Actor, In, Key, Obj, Options, Reader, Result, Store, Value, Wait, Writer};
-use player::{Player, ROLE, STORE};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use support::process::{self, stop_here};
+use support::player::{Player, role};
+use support::process::stop_here;
 
 /// The promised delay by a stopped process. It is compared with the best of several tries.
 const PROMISED: Duration = Duration::from_millis(100);
@@ -149,12 +148,10 @@ fn shown(store: &Store) -> i64 {
 /// The task of a child; nothing if the test harness runs it as a test.
 #[test]
 fn the_child() {
-    let Ok(role) = std::env::var(ROLE) else {
+    let Some((role, path)) = role() else {
         return;
     };
-    process::die_with_parent();
-    let path = std::env::var(STORE).unwrap();
-    let store = open(Path::new(&path));
+    let store = open(&path);
     let mut forever = Wait::default();
     let next = || shown(&store) + 1;
     match role.as_str() {

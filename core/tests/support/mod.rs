@@ -4,12 +4,14 @@
 //! - `cases`: operations; `plain`: names and numbers.
 //! - `image`: a store's files at every instruction of an operation, and how to restore them.
 //! - `walk`: an operation from instruction to instruction; only the stores that `image` sees change the files.
+//! - `player`: child processes that play a role, and are stopped or killed.
 //! - `state`: the content of a store, and whether all of it is sound.
 #![allow(dead_code, unreachable_pub, unused_imports)] // Each test uses its part.
 
 pub mod cases;
 pub mod image;
 pub mod plain;
+pub mod player;
 pub mod process;
 pub mod ptrace;
 pub mod state;

@@ -43,7 +43,7 @@ pub(crate) fn waits(e: &Error) -> bool {
 #[cold]
 #[inline(never)]
 fn set_running_task(py: Python<'_>) {
-    tasks::set_running(py);
+    let _ = tasks::set_running(py);
 }
 
 impl Shared {
@@ -74,7 +74,10 @@ impl Shared {
 
     /// Name the caller's running task to the engine, before a transaction or lock begins.
     pub(crate) fn set_task(&self, py: Python<'_>) {
-        tasks::set_running(py);
+        let number = tasks::set_running(py);
+        if number != 0 && self.store.lacks_task_name() {
+            self.store.name_task(&tasks::name(py, number));
+        }
     }
 
     /// Wake waiting tasks: a transaction of this process has ended, or a lock was released.

@@ -3,6 +3,7 @@
 //! 1. This code imports no framework: a framework that the program has not imported runs no task.
 //! 2. A task gets a number at its first use. The number is not reused, and is dropped with the task.
 //! 3. The locks and transactions of a task are released when it is collected.
+//! 4. A task gives a store its name before its first lock or transaction there, for messages of other owners.
 
 use persist_core::store::door::{LockOwner, set_task};
 use pyo3::exceptions::{PyAttributeError, PyException, PyRuntimeError};
@@ -64,10 +65,53 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Name the calling thread's running task to the engine.
+/// Name the calling thread's running task to the engine, and return its number.
 #[inline]
-pub(crate) fn set_running(py: Python<'_>) {
-    set_task(running(py));
+pub(crate) fn set_running(py: Python<'_>) -> u64 {
+    let number = running(py);
+    set_task(number);
+    number
+}
+
+/// Return the name of a running task, as its framework gives it; empty if it has none.
+#[cold]
+pub(crate) fn name(py: Python<'_>, number: u64) -> String {
+    let (outer, inner) = match lock(&PAIRS).as_ref() {
+        Some(pairs) => pairs
+            .iter()
+            .find_map(|(pair, n)| (*n == number).then_some(*pair))
+            .unwrap_or((0, number)),
+        None => (0, number),
+    };
+    // The innermost task that has a name.
+    [inner, outer]
+        .into_iter()
+        .filter_map(|number| task_of(py, number))
+        .find_map(|task| name_of(&task))
+        .unwrap_or_default()
+}
+
+fn task_of(py: Python<'_>, number: u64) -> Option<Bound<'_, PyAny>> {
+    let met = lock(&KNOWN_TASKS);
+    let it = met.as_ref()?.values().find(|met| met.number == number)?;
+    it.task.bind(py).upgrade()
+}
+
+fn name_of(task: &Bound<'_, PyAny>) -> Option<String> {
+    let py = task.py();
+    let ask = || match task.getattr_opt(intern!(py, "get_name"))? {
+        Some(get_name) => get_name.call0().map(Some),
+        None => task.getattr_opt(intern!(py, "name")),
+    };
+    match ask() {
+        Ok(name) => name?.extract().ok(),
+        Err(e) => {
+            if !e.is_instance_of::<PyException>(py) {
+                raise_later(py, e);
+            }
+            None
+        }
+    }
 }
 
 /// Return the number of the running task; 0: none.

@@ -58,7 +58,7 @@ pub(super) fn run(dir: &Path, rounds: usize) -> Result<()> {
                     if undo {
                         w.set_value(*a, i as u64)?;
                     } else {
-                        w.touch(*a, i as u64)?;
+                        w.set_time(*a, i as u64)?;
                     }
                 }
                 Ok(())
@@ -73,7 +73,7 @@ pub(super) fn run(dir: &Path, rounds: usize) -> Result<()> {
                     if undo {
                         w.set_value(pages[0], i)
                     } else {
-                        w.touch(pages[0], i)
+                        w.set_time(pages[0], i)
                     }
                 })?;
             }

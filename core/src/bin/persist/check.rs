@@ -2,8 +2,7 @@
 
 use super::Failure;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use persist_core::check::salvage::{Salvaged, salvage};
-use persist_core::check::{self, Report, Source, Watch};
+use persist_core::check::{self, Report, Salvaged, Source, Watch, salvage_from};
 use serde_json::json;
 use std::io::Write;
 use std::path::Path;
@@ -52,7 +51,7 @@ pub(super) fn check(
         Some(new) => {
             let source = Source::exclusive(store)?;
             let report = check::check_file(&source, &mut Bar::new())?;
-            let salvaged = salvage(&source, new, &mut Bar::new())?;
+            let salvaged = salvage_from(&source, new, &mut Bar::new())?;
             (report, Some(salvaged))
         }
     };
@@ -82,7 +81,12 @@ fn print_salvaged(s: &Salvaged, out: &mut impl Write) -> Result<(), Failure> {
         writeln!(out, "{} of them in lost+found: the way to them is lost", s.found)?;
     }
     for loss in &s.losses {
-        writeln!(out, "lost: {}: {}", loss.path, loss.what)?;
+        writeln!(
+            out,
+            "lost: {}: {}",
+            loss.path.as_deref().unwrap_or_default(),
+            loss.what
+        )?;
     }
     let more = s.lost - s.losses.len() as u64;
     if more > 0 {

@@ -2,21 +2,6 @@
 //! classes, identities and times, every value, shared references and cycles. It returns a list of what cannot
 //! be read.
 //!
-//! ```
-//! use persist_core::check::Source;
-//! use persist_core::check::salvage::salvage;
-//! use persist_core::store::{Actor, In, Key, Options, Store, Wait};
-//! # let dir = tempfile::tempdir()?;
-//! # let (damaged, readable) = (dir.path().join("damaged.store"), dir.path().join("readable.store"));
-//! let store = Store::open(&damaged, &Options::default())?;
-//! let root = store.root();
-//! store.write(Actor::Thread, &mut Wait::default(), |w| w.set(root, &Key::Str(b"visits"), &In::Int(1)))?;
-//! store.close()?;
-//! let done = salvage(&Source::exclusive(&damaged)?, &readable, &mut ())?;
-//! assert_eq!((done.entries, done.lost), (1, 0));
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
-//!
 //! 1. The damaged file is locked against all other processes, and nothing is written to it.
 //! 2. A container becomes one container, however many references it has. It is created where its home was, so
 //!    that the mount shows it in the same place. References from elsewhere are added when all homes exist
@@ -32,9 +17,9 @@ mod fill;
 mod found;
 mod scalars;
 
-use super::Watch;
 use super::sparse::{Marks, PerContainer, Queue};
 use super::state::pages_in_use;
+use super::{Finding, Watch};
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::{Addr, Obj, ObjectId};
@@ -54,16 +39,6 @@ use std::path::Path;
 /// The most losses that are listed; more are only counted.
 const KEPT: usize = 10_000;
 
-/// A part of the store that could not be salvaged.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct Loss {
-    /// The path from the root to it, or to the container that held it.
-    pub path: String,
-    /// What happened to it.
-    pub what: String,
-}
-
 /// The result of a salvage.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
@@ -76,8 +51,8 @@ pub struct Salvaged {
     pub entries: u64,
     /// The number of containers in `lost+found`.
     pub found: u64,
-    /// The losses, up to a limit.
-    pub losses: Vec<Loss>,
+    /// What could not be read, up to a limit: each with the path from the root to it, or to the container that held it.
+    pub losses: Vec<Finding>,
     /// The total number of losses.
     pub lost: u64,
 }
@@ -122,12 +97,35 @@ struct Salvage<'a, 's> {
     classes: HashMap<u64, String>,
 }
 
-/// Salvage the content of the file `source` into a new store at `path`.
+/// Salvage the content of the damaged store at `damaged` into a new store at `new`.
+///
+/// ```
+/// use persist_core::check::salvage;
+/// use persist_core::store::{Actor, In, Key, Options, Store, Wait};
+/// # let dir = tempfile::tempdir()?;
+/// # let (damaged, readable) = (dir.path().join("damaged.store"), dir.path().join("readable.store"));
+/// let store = Store::open(&damaged, &Options::default())?;
+/// let root = store.root();
+/// store.write(Actor::Thread, &mut Wait::default(), |w| w.set(root, &Key::Str(b"visits"), &In::Int(1)))?;
+/// store.close()?;
+/// let done = salvage(&damaged, &readable, &mut ())?;
+/// assert_eq!((done.entries, done.lost), (1, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// `Error::Refused` if another process has the damaged store open; `Error::Io` if `new` exists already or cannot be
+/// created; those of writing a store. Damage is not an error, except `Error::NotAStore` if the file has no checkpoint.
+pub fn salvage(damaged: &Path, new: &Path, watch: &mut dyn Watch) -> Result<Salvaged> {
+    salvage_from(&Source::exclusive(damaged)?, new, watch)
+}
+
+/// As `salvage`, from a file that the caller has locked.
 ///
 /// # Errors
 /// `Error::Io` if `path` exists already or cannot be created; those of writing a store. Damage in the source
 /// is not an error, except `Error::NotAStore` if it has no checkpoint.
-pub fn salvage(source: &Source, path: &Path, watch: &mut dyn Watch) -> Result<Salvaged> {
+pub fn salvage_from(source: &Source, path: &Path, watch: &mut dyn Watch) -> Result<Salvaged> {
     let (image, _claim) = best(source)?;
     let cannot = |e| Error::io(format!("cannot make {}", path.display()), e);
     let file = OpenOptions::new()
@@ -252,8 +250,12 @@ impl Salvage<'_, '_> {
     fn lose(&mut self, path: String, what: impl Into<String>) {
         self.done.lost += 1;
         if self.done.losses.len() < KEPT {
-            let what = what.into();
-            self.done.losses.push(Loss { path, what });
+            self.done.losses.push(Finding {
+                part: "objects",
+                what: what.into(),
+                at: None,
+                path: Some(path),
+            });
         }
     }
 }

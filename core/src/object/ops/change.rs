@@ -1,7 +1,9 @@
 //! Change single entries of containers, and empty containers.
 
 use super::announce;
-use super::entry::{NO_KEYS, about, changing, encode, locate, out_of_range, takes_key, touch, wants_list};
+use super::entry::{
+    NO_KEYS, changing, encode, locate, lookup_key, out_of_range, takes_key, touch, wants_list,
+};
 use super::metadata;
 use super::sorted;
 use crate::error::{Error, Result};
@@ -77,9 +79,9 @@ pub(super) fn retain_word<W: PagesMut>(w: &mut W, word: Word, parent: Addr, hint
 /// See `Writer::set`. Replacing an inline value by another is two logged words and no allocation.
 #[inline]
 pub fn set<W: PagesMut>(w: &mut W, obj: Obj, key: &Key<'_>, value: &In<'_>) -> Result<()> {
-    let about = about(obj, key);
-    if let Some(about) = about
-        && let Some([at, hash]) = w.recall(about)
+    let cached = lookup_key(obj, key);
+    if let Some(cached) = cached
+        && let Some([at, hash]) = w.lookups().find(cached)
     {
         // The structure is unchanged, so container and entry are where they were.
         w.changing(obj, Some(hash))?;
@@ -89,8 +91,8 @@ pub fn set<W: PagesMut>(w: &mut W, obj: Obj, key: &Key<'_>, value: &In<'_>) -> R
     let kind = changing(w, obj, Some(hash))?;
     takes_key(kind, key)?;
     if let Some((at, _)) = locate(w, kind, obj, key, hash)? {
-        if let Some(about) = about {
-            w.note(about, [at.0, hash]);
+        if let Some(cached) = cached {
+            w.lookups().insert(cached, [at.0, hash], || w.holds());
         }
         return replace(w, obj, key, hash, at, value);
     }

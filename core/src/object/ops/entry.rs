@@ -9,6 +9,7 @@ use crate::object::value::{In, Key, Step};
 use crate::object::word::Word;
 use crate::object::{dict, scalar};
 use crate::page::access::{self, Pages, PagesMut};
+use crate::page::lookups::LookupKey;
 
 /// Check that the object exists and is not being freed. Return its kind. (`header::check` and more, by one
 /// load.)
@@ -46,10 +47,10 @@ pub(super) fn changing<W: PagesMut>(w: &mut W, obj: Obj, key: Option<u64>) -> Re
     Ok(kind)
 }
 
-/// Return the words under which a section notes an entry (`Pages::note`): the container, and the key if it is
-/// short; None for other keys.
+/// Return the words under which sections cache where an entry is (`Pages::lookups`): the container, and the key if it
+/// is short; None for other keys.
 #[inline(always)]
-pub fn about(obj: Obj, key: &Key<'_>) -> Option<[u64; 3]> {
+pub fn lookup_key(obj: Obj, key: &Key<'_>) -> Option<LookupKey> {
     let Key::Str(text) = *key else {
         return None;
     };
@@ -95,7 +96,7 @@ pub(super) fn locate<P: Pages>(
 #[inline]
 pub(super) fn touch<W: PagesMut>(w: &mut W, obj: Obj) -> Result<()> {
     let now = w.now();
-    w.touch(obj.addr + header::MTIME, now)
+    w.set_time(obj.addr + header::MTIME, now)
 }
 
 /// Return the word of a value, writing it to newly allocated memory if it does not fit a word.

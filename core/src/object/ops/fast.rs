@@ -1,12 +1,12 @@
-//! The fast path of reads and of replacing small values. It finds an entry by the section's note of it
-//! (`Pages::recall`), or by the caller's knowledge of its object (`Known`).
+//! The fast path of reads and of replacing small values. It finds an entry by the section's cached
+//! lookups (`Pages::lookups`), or by the caller's knowledge of its object (`Known`).
 //!
 //! 1. Nothing here fails: whatever the fast path cannot decide, including a damaged page, is left to the slow
 //!    path, which raises the errors.
 //! 2. A word that is found belongs to the entry in this section. `Word::REMOVED` says that the entry does not
 //!    exist.
 
-use super::entry::about;
+use super::entry::lookup_key;
 use super::read::{item_at, lookup};
 use crate::error::Result;
 use crate::ids::{Addr, Obj};
@@ -43,7 +43,7 @@ pub fn find_word<P: Pages>(p: &P, obj: Obj, member: Member<'_>) -> Word {
 pub fn find_place<P: Pages>(p: &P, obj: Obj, member: Member<'_>) -> Option<(Addr, Addr)> {
     let at = match member {
         Member::Key(key) => {
-            let [at, _] = p.recall(about(obj, &key)?)?;
+            let [at, _] = p.lookups().find(lookup_key(obj, &key)?)?;
             Addr(at)
         }
         Member::Attribute(key, known) => {
@@ -61,8 +61,8 @@ pub fn find_place<P: Pages>(p: &P, obj: Obj, member: Member<'_>) -> Option<(Addr
 
 #[inline(always)]
 fn entry_word<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Word {
-    if let Some(about) = about(obj, key)
-        && let Some([at, _]) = p.recall(about)
+    if let Some(cached) = lookup_key(obj, key)
+        && let Some([at, _]) = p.lookups().find(cached)
     {
         if p.reading(obj.id).is_ok()
             && let Ok(word) = p.u64_at(Addr(at))

@@ -1,6 +1,6 @@
 //! Read containers.
 
-use super::entry::{NO_KEYS, Spot, about, locate, reading, wants_list};
+use super::entry::{NO_KEYS, Spot, locate, lookup_key, reading, wants_list};
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
 use crate::object::class::attr::Known;
@@ -147,9 +147,9 @@ pub(super) fn word_at<P: Pages>(p: &P, h: Addr, spot: &Spot<'_>) -> Result<Optio
 
 #[inline]
 pub(super) fn lookup<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Result<Option<Word>> {
-    let about = about(obj, key);
-    if let Some(about) = about
-        && let Some([at, _]) = p.recall(about)
+    let cached = lookup_key(obj, key);
+    if let Some(cached) = cached
+        && let Some([at, _]) = p.lookups().find(cached)
     {
         // The structure is unchanged, so container and entry are where they were.
         p.reading(obj.id)?;
@@ -158,8 +158,8 @@ pub(super) fn lookup<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Result<Option<
     let kind = reading(p, obj)?;
     let hash = keys::hash(p.hash_seed(), key);
     let found = locate(p, kind, obj, key, hash)?;
-    if let (Some(about), Some((at, _))) = (about, found) {
-        p.note(about, [at.0, hash]);
+    if let (Some(cached), Some((at, _))) = (cached, found) {
+        p.lookups().insert(cached, [at.0, hash], || p.holds());
     }
     Ok(found.map(|(_, word)| word))
 }

@@ -1,9 +1,9 @@
 //! Composing an open store from its parts.
 
+use crate::page::lookups::LookupCache;
 use crate::page::pager::state::frozen::Frozen;
 use crate::page::pager::state::helper::Helper;
 use crate::page::pager::state::leases::LeaseHolder;
-use crate::page::pager::state::lookup_cache::LookupCache;
 use crate::page::pager::state::membership::Membership;
 use crate::page::pager::state::openness::Openness;
 use crate::page::pager::state::redo::Redo;
@@ -11,6 +11,7 @@ use crate::page::pager::state::transaction::Transactions;
 use crate::page::pager::state::undo_index::KeptIndex;
 use crate::page::pager::state::watches::Watches;
 use crate::page::pager::{Above, Hooks, Pager};
+use crate::page::shared::layout::THREAD_SLOTS;
 use crate::page::shared::shm::Shm;
 use crate::page::shared::users::pins::Pins;
 use crate::page::shared::users::probe::Probe;
@@ -79,7 +80,7 @@ impl Pager {
             bound: wants.bound,
             membership: Membership::new(registration, Probe::new(parts.probe)),
             pins: Pins::default(),
-            lookups: LookupCache::default(),
+            lookups: LookupCache::new(THREAD_SLOTS),
             lease_holder: LeaseHolder::default(),
             kept_index: KeptIndex::default(),
             transactions: Transactions::default(),

@@ -19,10 +19,10 @@ pub(in crate::page) mod threads;
 
 use crate::error::Result;
 use crate::ids::{Actor, Obj, ObjectId};
+use crate::page::lookups::LookupCache;
 use crate::page::pager::state::frozen::Frozen;
 use crate::page::pager::state::helper::Helper;
 use crate::page::pager::state::leases::LeaseHolder;
-use crate::page::pager::state::lookup_cache::LookupCache;
 use crate::page::pager::state::membership::Membership;
 use crate::page::pager::state::openness::Openness;
 use crate::page::pager::state::redo::Redo;

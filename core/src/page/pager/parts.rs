@@ -3,10 +3,10 @@
 
 use crate::error::Result;
 use crate::ids::ObjectId;
+use crate::page::lookups::Lookups;
 use crate::page::pager::Pager;
 use crate::page::pager::state::frozen::Frozen;
 use crate::page::pager::state::helper::Helper;
-use crate::page::pager::state::lookup_cache;
 use crate::page::pager::state::membership::Membership;
 use crate::page::pager::state::openness::Openness;
 use crate::page::pager::state::redo::Redo;
@@ -70,10 +70,10 @@ impl Pager {
         self.pins.lock()
     }
 
-    /// Return the cached lookups of a thread's slot.
+    /// Return the cached lookups of a thread's slot, for a section with this number.
     #[inline(always)]
-    pub(in crate::page) fn lookups_of(&self, slot: u32) -> Option<&lookup_cache::Row> {
-        self.lookups.row(slot)
+    pub(in crate::page) fn lookups_of(&self, slot: u32, structure: u64) -> Lookups<'_> {
+        self.lookups.of(slot, structure)
     }
 
     /// Return which holder of leases this opening is.

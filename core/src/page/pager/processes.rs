@@ -4,8 +4,10 @@
 use crate::error::Result;
 use crate::page::pager::Pager;
 use crate::page::shared::layout;
+use crate::page::shared::regions::task_names::TaskId;
 use crate::page::shared::users::slots::{BYTE_PROCESS, strictest};
 use crate::page::sync::latch::Owner;
+use crate::page::sync::task;
 use crate::raw::process;
 
 impl Pager {
@@ -32,6 +34,53 @@ impl Pager {
             true => process::describe_thread(named, self.shm.thread_id_of(slot)),
             false => process::describe(named),
         })
+    }
+
+    /// Return whether a task runs whose name is not recorded in this store.
+    pub(crate) fn lacks_task_name(&self) -> bool {
+        self.task_id().is_some_and(|id| !self.shm.has_task_name(id))
+    }
+
+    /// Record the name of the running task in this store, for messages of all processes.
+    pub(crate) fn name_task(&self, name: &str) {
+        if let Some(id) = self.task_id() {
+            self.shm.set_task_name(id, name);
+        }
+    }
+
+    /// Return the identity of the running task; None if the thread runs none, or has no slot.
+    fn task_id(&self) -> Option<TaskId> {
+        let task = task::current();
+        if task == 0 || self.is_frozen() {
+            return None;
+        }
+        let (slot, process, generation) = self.identity().ok()?;
+        Some(TaskId {
+            process,
+            generation,
+            slot,
+            task,
+        })
+    }
+
+    /// Return the name of a task of a process's thread, quoted for messages: `task "worker"`. None if the task gave no
+    /// name.
+    #[must_use]
+    pub(crate) fn describe_task(
+        &self,
+        process: u16,
+        generation: u32,
+        slot: u32,
+        task: u64,
+    ) -> Option<String> {
+        let id = TaskId {
+            process,
+            generation,
+            slot,
+            task,
+        };
+        let name = self.shm.task_name(id).filter(|name| !name.is_empty())?;
+        Some(format!("task \"{}\"", name.escape_debug()))
     }
 
     fn noted_pid(&self, process: u16, generation: u32) -> Option<u64> {
@@ -101,8 +150,15 @@ impl Pager {
         if p >= layout::PROCESS_SLOTS {
             return "an unknown process".to_owned();
         }
-        let described = self.describe_thread(p as u16, owner.generation(), owner.slot());
-        described.unwrap_or_else(|| process::describe(self.shm.process_pid(p)))
+        let (process, generation, slot) = (p as u16, owner.generation(), owner.slot());
+        let Some(thread) = self.describe_thread(process, generation, slot) else {
+            return process::describe(self.shm.process_pid(p));
+        };
+        let task = match (slot as usize) < layout::THREAD_SLOTS && self.shm.depth_of_other(slot) != 0 {
+            true => self.describe_task(process, generation, slot, self.shm.task_of_transaction(slot)),
+            false => None,
+        };
+        task.map_or_else(|| thread.clone(), |task| format!("{task} of {thread}"))
     }
 
     /// If the owner of this thread slot is dead, recover its process. Return true if everything it held may be free

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::ids::Actor;
 use crate::page::pager::Pager;
 use crate::page::section::latch::take_latch::section_is_open;
-use crate::page::section::read::{ReadSection, Shown, Stay};
+use crate::page::section::read::{Protection, ReadSection, Shown};
 use crate::page::section::touched::Touched;
 use crate::page::section::write::WriteSection;
 use crate::page::sync::wait::{Wait, WaitLoop};
@@ -68,8 +68,8 @@ impl Pager {
             self.shm().leave_gate(slot);
             return None;
         }
-        let watch = marked && !self.is_transaction_of(slot);
-        Some(ReadSection::new(self, slot, Stay::Inside, watch))
+        let beside_transaction = marked && !self.is_transaction_of(slot);
+        Some(ReadSection::new(self, slot, Protection::Mark, beside_transaction))
     }
 
     /// Enter as a reader of the committed state beside a writer. Return None if the writer changes the state too
@@ -77,7 +77,7 @@ impl Pager {
     #[cold]
     fn read_beside(&self, slot: u32) -> Result<Option<ReadSection<'_>>> {
         self.shm().enter_beside(slot);
-        let mut section = ReadSection::new(self, slot, Stay::Beside, false);
+        let mut section = ReadSection::new(self, slot, Protection::None, false);
         if self.is_closed() {
             return Err(Error::Closed);
         }
@@ -189,7 +189,7 @@ impl Pager {
         // The section is large, and a move right after it was written stalls. So it is made where the caller gets it,
         // when all that it holds is known.
         let section = |fresh_from| WriteSection {
-            read: ReadSection::new(self, slot, Stay::Writer, false),
+            read: ReadSection::new(self, slot, Protection::Latch, false),
             gate,
             undo: self.shm().undo_len(),
             fresh_from,

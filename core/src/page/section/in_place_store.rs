@@ -2,7 +2,7 @@
 //!
 //! 1. Like a write section it holds the latch and has raised the gate (`section`, invariant 1).
 //! 2. Its one aligned store is the whole operation, so it needs no undo. The time that it stamps first may remain
-//!    without it (`PagesMut::touch`).
+//!    without it (`PagesMut::set_time`).
 //! 3. A store to a page that the disk cannot provide is not a change: the store file is poisoned (`damage`).
 //! 4. It never waits and never copies a page. If the caller cannot enter it, or cannot complete the operation in it,
 //!    nothing has changed and the caller enters a write section instead.
@@ -10,14 +10,14 @@
 use crate::ids::{Addr, ObjectId, PageNo, PhysicalPage};
 use crate::page::access::within_page;
 use crate::page::pager::Pager;
-use crate::page::section::read::{ReadSection, Stay};
+use crate::page::section::read::{Protection, ReadSection};
 use crate::page::shared::header::gate::RaisedGate;
 use crate::page::shared::regions::free_pages::ABSENT;
 use crate::raw::failpoint::fail_point;
 use crate::raw::process;
 use std::ops::Deref;
 
-/// A stay as the writer of one value.
+/// The section of a writer that replaces one value.
 #[derive(Debug)]
 pub(crate) struct InPlaceSection<'p> {
     read: ReadSection<'p>,
@@ -55,7 +55,7 @@ impl Pager {
         };
         Some(InPlaceSection {
             gate,
-            read: ReadSection::new(self, slot, Stay::Writer, false),
+            read: ReadSection::new(self, slot, Protection::Latch, false),
         })
     }
 }

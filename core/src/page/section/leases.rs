@@ -17,7 +17,7 @@
 use crate::error::{Error, Result};
 use crate::ids::ObjectId;
 use crate::page::pager::Pager;
-use crate::page::section::read::{ReadSection, Stay};
+use crate::page::section::read::{Protection, ReadSection};
 use crate::page::section::write::WriteSection;
 use crate::page::shared::layout::{LEASE_BUCKETS, LEASE_HOLDERS};
 use crate::page::shared::regions::leases::bucket;
@@ -106,7 +106,7 @@ impl ReadSection<'_> {
     }
 
     fn keeps_writers_out(&self) -> bool {
-        self.stay() == Stay::Inside && !self.shows_committed()
+        self.protection() == Protection::Mark && !self.shows_committed()
     }
 }
 

@@ -1,34 +1,19 @@
-//! Cached lookups: recording and reading where a section found entries. The cache and its invariants:
-//! `pager::state::lookup_cache`.
+//! Cached lookups (`page::lookups`) of sections and threads.
 
+use crate::page::lookups::{LookupKey, Lookups};
 use crate::page::pager::Pager;
 use crate::page::section::read::ReadSection;
 
 impl ReadSection<'_> {
-    /// Return the number under which this section's lookups are cached; 0 if none may be used or recorded.
+    /// Return the cached lookups that are valid in this section: none if it has changed more than values.
     #[inline(always)]
-    pub(in crate::page) fn structure_here(&self) -> u64 {
-        if self.restructured {
+    pub(in crate::page) fn lookups_here(&self) -> Lookups<'_> {
+        let structure = if self.restructured {
             0
         } else {
             self.pager().shm().live().structure()
-        }
-    }
-
-    /// Return the cached lookup of something, if it is still valid.
-    #[inline(always)]
-    pub(in crate::page) fn remembered(&self, about: [u64; 3]) -> Option<[u64; 2]> {
-        let row = self.pager().lookups_of(self.slot)?;
-        row.find(about, self.structure_here())
-    }
-
-    /// Record a lookup.
-    #[inline]
-    pub(in crate::page) fn remember(&self, about: [u64; 3], found: [u64; 2]) {
-        let structure = self.structure_here();
-        if let Some(row) = self.pager().lookups_of(self.slot) {
-            row.note(about, found, structure, || self.holds());
-        }
+        };
+        self.pager().lookups_of(self.slot, structure)
     }
 }
 
@@ -36,10 +21,11 @@ impl Pager {
     /// Return whether something seems to be cached. It is called outside sections, so the result may be out of date
     /// immediately.
     #[inline(always)]
-    pub(crate) fn seems_cached(&self, about: [u64; 3]) -> bool {
-        self.known_slot()
-            .and_then(|slot| self.lookups_of(slot))
-            .is_some_and(|row| row.has(about, self.structure_now()))
+    pub(crate) fn seems_cached(&self, key: LookupKey) -> bool {
+        match self.known_slot() {
+            Some(slot) => self.lookups_of(slot, self.structure_now()).has(key),
+            None => false,
+        }
     }
 
     /// Return the number that a section would find now. It is called outside sections, so the result may be out of date

@@ -1,4 +1,4 @@
-//! Sections, and transactions made of several sections. A section is the stay of one operation in the shared memory and
+//! Sections, and transactions made of several sections. A section is one operation's access to the shared memory, and
 //! the only way to access bytes of the map. `write` states the invariants.
 //!
 //! Owns entering and leaving (`enter`, `latch`), the readers' and the writers' view of bytes (`read`, `write`,

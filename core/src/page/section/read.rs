@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ids::{Addr, ObjectId, PAGE_SIZE, PageNo, PhysicalPage};
 use crate::page::access::{ABSENT as NO_PAGE, BEYOND, Pages, within_page};
+use crate::page::lookups::Lookups;
 use crate::page::pager::Pager;
 use crate::page::section::committed::{Committed, Where};
 use crate::page::section::moment::View;
@@ -15,13 +16,13 @@ use std::marker::PhantomData;
 
 /// What keeps the bytes of a section from being changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Stay {
+pub(super) enum Protection {
     /// The thread's mark in the gate.
-    Inside,
-    /// Nothing: the section reads the committed state beside a writer.
-    Beside,
-    /// The latch.
-    Writer,
+    Mark,
+    /// Nothing: the section reads the committed state beside a writer, or a view.
+    None,
+    /// The latch: the section is a writer's.
+    Latch,
 }
 
 /// A state other than the live one.
@@ -33,18 +34,18 @@ pub(super) enum Shown<'p> {
     View(&'p View),
 }
 
-/// A stay as a reader.
+/// The section of a reader, and the reading part of a writer's.
 #[derive(Debug)]
 pub struct ReadSection<'p> {
     pub(super) pager: &'p Pager,
     pub(in crate::page) slot: u32,
     pub(super) limit: u64,
-    /// A transaction of another thread is open: check which containers are marked.
-    pub(super) watch: bool,
+    /// A transaction of another owner is open: check which containers are marked.
+    pub(super) beside_transaction: bool,
     /// True for a write section that changed more than values, since entries may have moved already
     /// (`section::lookup`), and for a section of the committed state: neither caches lookups.
     pub(in crate::page) restructured: bool,
-    stay: Stay,
+    protection: Protection,
     shown: Option<Shown<'p>>,
     pins: Pinned,
     /// Not `Send`, not `Sync`: the mark and the latch belong to this thread's slot (invariant 8).
@@ -63,14 +64,19 @@ impl Drop for ReadSection<'_> {
 
 impl<'p> ReadSection<'p> {
     #[inline(always)]
-    pub(super) fn new(pager: &'p Pager, slot: u32, stay: Stay, watch: bool) -> ReadSection<'p> {
+    pub(super) fn new(
+        pager: &'p Pager,
+        slot: u32,
+        protection: Protection,
+        beside_transaction: bool,
+    ) -> ReadSection<'p> {
         ReadSection {
             pager,
             slot,
             limit: pager.shm().live().logical(),
-            watch,
+            beside_transaction,
             restructured: false,
-            stay,
+            protection,
             shown: None,
             pins: Pinned::default(),
             of_this_thread: PhantomData,
@@ -79,7 +85,7 @@ impl<'p> ReadSection<'p> {
 
     /// Show the state before the transaction that another thread has open.
     pub(crate) fn show_committed(&mut self) -> Result<()> {
-        if self.watch {
+        if self.beside_transaction {
             let committed = self.pager.committed().ok_or(Error::Busy(ObjectId(0)))?;
             self.show(Shown::Committed(Box::new(committed)));
         }
@@ -88,7 +94,7 @@ impl<'p> ReadSection<'p> {
 
     pub(super) fn show(&mut self, shown: Shown<'p>) {
         self.shown = Some(shown);
-        self.watch = false;
+        self.beside_transaction = false;
         self.restructured = true;
         self.limit = 0;
     }
@@ -110,10 +116,10 @@ impl ReadSection<'_> {
     /// the result.
     #[inline(always)]
     pub(crate) fn holds(&self) -> bool {
-        match self.stay {
-            Stay::Inside => self.pager.shm().reader_holds(self.slot),
-            Stay::Beside => self.shown_holds(),
-            Stay::Writer => true,
+        match self.protection {
+            Protection::Mark => self.pager.shm().reader_holds(self.slot),
+            Protection::None => self.shown_holds(),
+            Protection::Latch => true,
         }
     }
 
@@ -126,13 +132,13 @@ impl ReadSection<'_> {
         }
     }
 
-    pub(super) fn stay(&self) -> Stay {
-        self.stay
+    pub(super) fn protection(&self) -> Protection {
+        self.protection
     }
 
     /// Return whether this is the live state beside a transaction of another owner.
     pub(crate) fn is_beside_transaction(&self) -> bool {
-        self.watch
+        self.beside_transaction
     }
 
     /// Return whether this is the state before a transaction that is open.
@@ -152,7 +158,7 @@ impl ReadSection<'_> {
             None => return Err(Error::corrupt(BEYOND, addr)),
             Some(Shown::View(view)) => view.page(self.pager, page, addr)?,
             Some(Shown::Committed(committed)) => {
-                let excludes = self.stay == Stay::Inside;
+                let excludes = self.protection == Protection::Mark;
                 committed.page(page, addr, excludes, || self.pager.fill(page.0, || self.holds()))?
             }
         };
@@ -208,7 +214,7 @@ impl ReadSection<'_> {
             return Ok(());
         }
         self.pager.pin(id)?;
-        if self.stay != Stay::Writer {
+        if self.protection != Protection::Latch {
             self.pins.add(id);
         }
         Ok(())
@@ -271,23 +277,13 @@ impl Pages for ReadSection<'_> {
     }
 
     #[inline(always)]
-    fn recall(&self, about: [u64; 3]) -> Option<[u64; 2]> {
-        self.remembered(about)
-    }
-
-    #[inline(always)]
-    fn structure(&self) -> u64 {
-        self.structure_here()
-    }
-
-    #[inline]
-    fn note(&self, about: [u64; 3], found: [u64; 2]) {
-        self.remember(about, found);
+    fn lookups(&self) -> Lookups<'_> {
+        self.lookups_here()
     }
 
     #[inline]
     fn reading(&self, id: ObjectId) -> Result<()> {
-        if self.watch && dirty_set::contains(self.pager.shm(), id) {
+        if self.beside_transaction && dirty_set::contains(self.pager.shm(), id) {
             return Err(Error::Busy(id));
         }
         Ok(())

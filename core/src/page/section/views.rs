@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::page::pager::Pager;
 use crate::page::pager::state::undo_index::Tag;
 use crate::page::section::moment::{Started, View};
-use crate::page::section::read::{ReadSection, Shown, Stay};
+use crate::page::section::read::{Protection, ReadSection, Shown};
 use crate::page::shared::layout::VIEW_SLOTS;
 use crate::page::shared::regions::views::{Moment, owner_word};
 use crate::page::sync::wait::{Wait, WaitLoop};
@@ -72,7 +72,7 @@ impl Pager {
             done: false,
         };
         fail_point!("view.claimed");
-        let beside = section.stay() != Stay::Inside;
+        let beside = section.protection() != Protection::Mark;
         let tag = Tag::now(self.shm());
         let epoch = self.shm().live().epoch();
         let entries = self.shm().list_len((epoch % 3) as usize);
@@ -116,7 +116,7 @@ impl Pager {
         self.outside_sections()?;
         let slot = self.slot()?;
         self.shm().enter_beside(slot);
-        let mut section = ReadSection::new(self, slot, Stay::Beside, false);
+        let mut section = ReadSection::new(self, slot, Protection::None, false);
         if self.is_closed() {
             return Err(Error::Closed);
         }

@@ -1,4 +1,4 @@
-//! Sections: the stay of one operation in the shared memory, and the only way to access bytes of the map.
+//! Sections: one operation's access to the shared memory, and the only way to access bytes of the map.
 //!
 //! 1. A `ReadSection` holds its thread's mark in the gate. A `WriteSection` holds the latch, has raised the gate, and
 //!    has seen every mark gone or revoked. So bytes reached through a read section do not change while it holds
@@ -20,6 +20,7 @@
 use crate::error::{Error, Result};
 use crate::ids::{Actor, Addr, Obj, ObjectId, PAGE_SIZE, PageNo, PhysicalPage};
 use crate::page::access::{Notice, Pages, PagesMut, Savepoint, within_page};
+use crate::page::lookups::Lookups;
 use crate::page::pager::state::transaction::Turn;
 use crate::page::section::read::ReadSection;
 use crate::page::section::touched::Touched;
@@ -32,7 +33,7 @@ use crate::raw::failpoint::fail_point;
 use crate::raw::process;
 use std::sync::atomic::{Ordering, fence};
 
-/// A stay as the writer.
+/// The section of a writer.
 #[derive(Debug)]
 pub struct WriteSection<'p> {
     pub(in crate::page) read: ReadSection<'p>,
@@ -235,19 +236,9 @@ impl Pages for WriteSection<'_> {
         self.read.words()
     }
 
-    #[inline]
-    fn recall(&self, about: [u64; 3]) -> Option<[u64; 2]> {
-        self.read.recall(about)
-    }
-
     #[inline(always)]
-    fn structure(&self) -> u64 {
-        self.read.structure_here()
-    }
-
-    #[inline]
-    fn note(&self, about: [u64; 3], found: [u64; 2]) {
-        self.read.note(about, found);
+    fn lookups(&self) -> Lookups<'_> {
+        self.read.lookups_here()
     }
 }
 
@@ -277,7 +268,7 @@ impl PagesMut for WriteSection<'_> {
     }
 
     #[inline]
-    fn touch(&mut self, addr: Addr, now: u64) -> Result<()> {
+    fn set_time(&mut self, addr: Addr, now: u64) -> Result<()> {
         let (page, offset) = within_page(addr, 8)?;
         if offset & 7 != 0 {
             return Err(Error::corrupt("misaligned word", addr));

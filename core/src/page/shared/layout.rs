@@ -21,7 +21,8 @@
 //! | 0x20000 | 2 MiB | lock manager: its table |
 //! | 0x220000 | 384 KiB | change feed: sets of watchers, ring (`regions::feed`) |
 //! | 0x280000 | 4 KiB | views of a moment: 64 of 64 bytes (`regions::views`) |
-//! | 0x281000 | 128 KiB | pages copied since the newest view: 8192 of 16 bytes; here the fixed part ends |
+//! | 0x281000 | 32 KiB | names of tasks: 512 of 64 bytes (`regions::task_names`) |
+//! | 0x289000 | 128 KiB | pages copied since the newest view: 8192 of 16 bytes; here the fixed part ends |
 //! | 0x400000 | 128 x 1 MiB | pins, per process: open addressing of object ids |
 //! | 0x900_0000 | 8 MiB | redo log: its ring, as it is or will be in `FILE-wal` |
 //! | 0x1000_0000 | 256 MiB | undo log |
@@ -64,7 +65,9 @@ pub(crate) const LOCK_WORDS: usize = 0x20_0000 / 8;
 pub(crate) const FEED: usize = LOCKS + LOCK_WORDS * 8;
 pub(crate) const VIEWS: usize = FEED + 0x6_0000;
 pub(crate) const VIEW_SLOTS: usize = 64;
-pub(crate) const COPIED: usize = VIEWS + VIEW_SLOTS * 64;
+pub(crate) const TASK_NAMES: usize = VIEWS + VIEW_SLOTS * 64;
+pub(crate) const TASK_NAME_RECORDS: usize = 512;
+pub(crate) const COPIED: usize = TASK_NAMES + TASK_NAME_RECORDS * 64;
 pub(crate) const COPIED_SLOTS: usize = if cfg!(feature = "testing") { 256 } else { 8192 };
 pub(super) const FIXED_END: usize = COPIED + COPIED_SLOTS * 16;
 pub(crate) const PINS: usize = 0x40_0000;
@@ -220,7 +223,7 @@ pub(in crate::page) fn in_file(at: usize, len: usize) -> impl Iterator<Item = (u
 #[cfg(feature = "testing")]
 #[must_use]
 pub fn file_parts() -> Vec<(&'static str, u64, u64)> {
-    const FIXED: [(&str, usize); 14] = [
+    const FIXED: [(&str, usize); 15] = [
         ("header", 0),
         ("meta image", META_IMAGE),
         ("thread slots", THREADS),
@@ -234,6 +237,7 @@ pub fn file_parts() -> Vec<(&'static str, u64, u64)> {
         ("locks", LOCKS),
         ("feed", FEED),
         ("views", VIEWS),
+        ("task names", TASK_NAMES),
         ("copied", COPIED),
     ];
     const NAMES: [(&str, usize); REGIONS.len()] = [

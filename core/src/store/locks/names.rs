@@ -17,8 +17,14 @@ const MAX_WAIT: Duration = Duration::from_millis(100);
 
 /// Return the name of a lock's owner.
 pub(in crate::store) fn describe(pager: &Pager, o: &Owner) -> String {
+    // The id of a thread's owner is the thread's slot and the task.
+    let (slot, task) = (u32::from(o.id as u16), o.id >> 16);
+    let named = match o.kind {
+        OwnerKind::Thread => pager.describe_task(o.slot, o.generation, slot, task),
+        _ => None,
+    };
     let what = match o.kind {
-        OwnerKind::Thread if o.id >> 16 != 0 => "a task",
+        OwnerKind::Thread if task != 0 => named.as_deref().unwrap_or("a task"),
         OwnerKind::Thread => "a thread",
         OwnerKind::Flock if o.caller != 0 => return describe_caller(pager, o, "flock"),
         OwnerKind::Posix if o.caller != 0 => return describe_caller(pager, o, "fcntl"),
@@ -27,8 +33,7 @@ pub(in crate::store) fn describe(pager: &Pager, o: &Owner) -> String {
         OwnerKind::Command => "the mount (a command that writes)",
     };
     let described = match o.kind {
-        // The id begins with the thread's slot.
-        OwnerKind::Thread => pager.describe_thread(o.slot, o.generation, u32::from(o.id as u16)),
+        OwnerKind::Thread => pager.describe_thread(o.slot, o.generation, slot),
         _ => pager.describe_process(o.slot, o.generation),
     };
     match described {
@@ -52,6 +57,20 @@ fn describe_caller(pager: &Pager, o: &Owner, call: &str) -> String {
 }
 
 impl Store {
+    /// Return whether a task runs (`set_task`) that messages could name if it gave its name.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn lacks_task_name(&self) -> bool {
+        self.pager().lacks_task_name()
+    }
+
+    /// Give the running task a name, for messages of all processes that meet its locks or transactions. An empty name
+    /// says that it has none. The names of many tasks replace each other: see `lacks_task_name`.
+    #[doc(hidden)]
+    pub fn name_task(&self, name: &str) {
+        self.pager().name_task(name);
+    }
+
     /// Return the path of a lock target, for messages: `root['Joe'].age`. None if it cannot be read within
     /// `MAX_WAIT`.
     #[must_use]

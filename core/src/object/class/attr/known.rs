@@ -2,8 +2,8 @@
 //! access needs no read of the header, whose cache line is seldom in the processor's cache if there are many
 //! objects.
 //!
-//! 1. It is valid as long as `Pages::structure` is unchanged, like a cached lookup
-//!    (`page::pager::state::lookup_cache`).
+//! 1. It is valid as long as `Lookups::structure` is unchanged, like a cached lookup
+//!    (`page::lookups`).
 //! 2. It is filled in a section that holds, and used in a section. All threads that fill it under one number
 //!    write the same words. A thread that is stopped while it fills may later write older words over newer
 //!    ones: a checksum over the words detects that.
@@ -46,7 +46,7 @@ impl Known {
 
     #[inline]
     fn head<P: Pages>(&self, p: &P, h: Addr) -> Option<Head> {
-        let structure = p.structure();
+        let structure = p.lookups().structure();
         if !self.is_of(structure) {
             return None;
         }
@@ -63,7 +63,7 @@ impl Known {
     }
 
     fn keep<P: Pages>(&self, p: &P, head: &Head) {
-        let structure = p.structure();
+        let structure = p.lookups().structure();
         if head.shared && head.body.0 >> BODY_BITS == 0 && structure != 0 && p.holds() {
             let body = head.body.0 | (head.words as u64) << BODY_BITS;
             self.body.store(body, Ordering::Relaxed);

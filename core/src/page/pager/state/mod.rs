@@ -5,7 +5,6 @@ pub(in crate::page) mod follow;
 pub(in crate::page) mod frozen;
 pub(in crate::page) mod helper;
 pub(in crate::page) mod leases;
-pub(in crate::page) mod lookup_cache;
 pub(in crate::page) mod membership;
 pub(in crate::page) mod openness;
 pub(in crate::page) mod redo;

@@ -103,6 +103,8 @@ impl Pager {
             self.shm().set_depth_of_other(theirs, 0);
         }
         self.transactions().give_to_running_task();
+        self.shm()
+            .set_task_of_transaction(mine, self.transactions().task());
         Ok(BlockState::Open)
     }
 

@@ -31,6 +31,8 @@ impl Pager {
         let turn = self.latch_or_turn(slot, wait, || self.shm().depth(slot) == 0)?;
         if turn.is_none() {
             self.transactions().give_to_running_task();
+            self.shm()
+                .set_task_of_transaction(slot, self.transactions().task());
             self.transactions().forget_touch();
         }
         let mut blocks = self.transactions().blocks();

@@ -12,7 +12,7 @@ const LOGICAL: Word = Word::at(192);
 const NEXT_ID: Word = Word::at(200);
 /// Number of completed changes; in a cache line of its own.
 const CHANGES: Word = Word::at(256);
-/// Changes whenever entries may have moved: the number of cached lookups (`pager::state::lookup_cache`).
+/// Changes whenever entries may have moved: the number of cached lookups (`page::lookups`).
 const STRUCTURE: Word = Word::at(400);
 
 /// A view of the words of the current state.

@@ -9,7 +9,8 @@
 //! | 16 | 8 | depth of its transaction |
 //! | 24 | 8 | ticket (see `section::latch::turn`) |
 //! | 32 | 8 | the kernel's id of the thread, in the pid namespace of its process; for messages only |
-//! | 40 | 24 | - |
+//! | 40 | 8 | the task that has its transaction; for messages only |
+//! | 48 | 16 | - |
 
 use crate::error::{Error, Result};
 use crate::page::shared::layout::{self, THREADS};
@@ -162,9 +163,24 @@ impl Shm {
         self.depth_word(slot).store(depth, Ordering::Relaxed);
     }
 
+    /// Return the depth of another thread's transaction, for messages: it may be out of date.
+    pub(in crate::page) fn depth_of_other(&self, slot: u32) -> u64 {
+        self.depth_word(slot).load(Ordering::Relaxed)
+    }
+
     /// Set the depth of another thread's transaction, which does not run now.
     pub(in crate::page) fn set_depth_of_other(&self, slot: u32, depth: u64) {
         self.depth_word(slot).store(depth, Ordering::SeqCst);
+    }
+
+    /// Return the task that has a slot's transaction, or had the last one.
+    pub(in crate::page) fn task_of_transaction(&self, slot: u32) -> u64 {
+        self.task_word(slot).load(Ordering::Relaxed)
+    }
+
+    /// Record the task that has a slot's transaction.
+    pub(in crate::page) fn set_task_of_transaction(&self, slot: u32, task: u64) {
+        self.task_word(slot).store(task, Ordering::Relaxed);
     }
 
     /// Return the ticket of the thread that waits in a slot for the latch; 0 if it does not wait.
@@ -215,6 +231,10 @@ impl Shm {
 
     fn thread_id_word(&self, slot: u32) -> &AtomicU64 {
         self.fixed_word(THREADS + slot as usize * 64 + 32)
+    }
+
+    fn task_word(&self, slot: u32) -> &AtomicU64 {
+        self.fixed_word(THREADS + slot as usize * 64 + 40)
     }
 
     fn ticket_word(&self, slot: u32) -> &AtomicU64 {
