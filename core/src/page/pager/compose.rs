@@ -2,7 +2,7 @@
 
 use crate::page::pager::state::frozen::Frozen;
 use crate::page::pager::state::helper::Helper;
-use crate::page::pager::state::leases::LeaseHolder;
+use crate::page::pager::state::leases::{LeaseHolder, Unleased};
 use crate::page::pager::state::lookup_cache::LookupCache;
 use crate::page::pager::state::membership::Membership;
 use crate::page::pager::state::openness::Openness;
@@ -81,6 +81,7 @@ impl Pager {
             pins: Pins::default(),
             lookups: LookupCache::default(),
             lease_holder: LeaseHolder::default(),
+            unleased: Unleased::default(),
             kept_index: KeptIndex::default(),
             transactions: Transactions::default(),
             helper: Helper::default(),

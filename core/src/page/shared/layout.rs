@@ -33,7 +33,7 @@
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"prst-shm");
 /// Changes with every change of this layout or of the meaning of its words. A test build, whose parts are smaller, has
 /// its own number.
-pub(crate) const LAYOUT: u64 = 27 | if cfg!(feature = "testing") { 1 << 32 } else { 0 };
+pub(crate) const LAYOUT: u64 = 28 | if cfg!(feature = "testing") { 1 << 32 } else { 0 };
 
 /// The last layout whose sidecars have no signature.
 pub(crate) const LAST_UNSIGNED: u32 = 15;
