@@ -199,6 +199,47 @@ fn every_kind_of_change_looks() {
     }
 }
 
+/// A change in place notes that its entry is not leased. The note counts until the next grant.
+#[test]
+fn a_change_in_place_looks_again_after_a_grant() {
+    let pair = Pair::new();
+    let root = pair.writer.root();
+    let end = |bucket: LeaseBucket| {
+        let held = pair.holder.held_leases();
+        let mut of_bucket = held.iter().filter(|lease| lease.bucket == bucket);
+        assert!(of_bucket.all(|lease| pair.holder.end_lease(lease)));
+    };
+    // A checkpoint may take the page away for a moment: then a change that is not in place brings it back.
+    let is_fast = |renew: bool| {
+        (0..1000).any(|_| {
+            if renew {
+                set(&pair.writer, root, &X, 2).unwrap();
+            }
+            get(&pair.writer, &X);
+            pair.writer
+                .fast_set(root, Member::Key(X), Word::small(&In::Int(3)))
+        })
+    };
+    let other = pair.lease(root, Some(&Y));
+    for key in [Some(&X), None] {
+        for _ in 0..3 {
+            // The second one finds the note of the first one.
+            assert!(is_fast(true) && is_fast(true));
+            let bucket = pair.lease(root, key);
+            assert_ne!(bucket, other);
+            assert!(!is_fast(false));
+            // A lease that is used again, and one that is ended.
+            assert_eq!(pair.lease(root, key), bucket);
+            assert!(!is_fast(false));
+            end(bucket);
+            assert!(is_fast(true));
+            pair.holder.hold_back(bucket);
+            assert!(!is_fast(false));
+            end(bucket);
+        }
+    }
+}
+
 #[test]
 fn a_holder_that_does_not_answer_delays_the_changes_once() {
     let pair = Pair::new();

@@ -46,6 +46,10 @@ const CALLS: &[(&str, bool, Call)] = &[
         s.stir_feeds();
         Ok(())
     }),
+    ("await_stir", false, |s| {
+        s.stir();
+        s.await_stir(s.stirs()?, Duration::from_secs(60))
+    }),
     ("release_free_pages", true, |s| s.release_free_pages()),
     ("lock", true, |s| {
         s.lock(Actor::Thread, root(s), LockMode::Exclusive, &mut soon())
@@ -171,6 +175,10 @@ const PLAIN: &[&str] = &[
     "is_frozen",
     "is_view",
     "uuid",
+    "undurable_age",
+    // Tried with `await_stir`.
+    "stirs",
+    "stir",
     // The calls of leases together are tried as `end_lease`.
     "lease_bucket",
     "lease_calls",

@@ -310,6 +310,7 @@ PARTS = {
     "openness": {"session"},
     "redo": {"redo", "durable"},
     "transactions": {"pages", "section", "recovery", "session"},
+    "unleased": {"section"},
 }
 
 

@@ -117,7 +117,7 @@ impl Store {
             && matches!(graph::has_pending_work(&*section), Ok(false))
             && !section.is_watched(obj.id)
             && !hooks::may_forbid(section.pager(), obj.id)
-            && !section.may_be_leased(obj.id, || self.hash_of(&member))
+            && !section.may_be_leased(obj.id, at, || self.hash_of(&member))
             && section.replace(at, word.0, time_at)
     }
 }

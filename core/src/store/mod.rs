@@ -30,6 +30,7 @@ mod frozen;
 mod leases;
 mod locks;
 mod reader;
+mod rest;
 mod run;
 mod snapshots;
 mod space;

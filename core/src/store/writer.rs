@@ -44,6 +44,13 @@ impl Writer<'_> {
         ops::set(self, obj, key, value)
     }
 
+    /// Meet what a change of an entry would meet, locks and leases, and change nothing. Without a key: a change of the
+    /// whole container, or of an item of a list.
+    #[doc(hidden)]
+    pub fn check_change(&mut self, obj: Obj, key: Option<&Key<'_>>) -> Result<()> {
+        ops::check_change(self, obj, key)
+    }
+
     /// Change a part of a str or bytes in place, and return its length. Of a large value only the pages that the
     /// change touches are written. It stores or cuts off at most `EDIT_MAX` bytes: more needs several calls.
     ///

@@ -18,6 +18,9 @@ struct World {
     mark: AtomicU64,
     word: AtomicU64,
     count: AtomicU64,
+    grants: AtomicU64,
+    /// The number of grants, + 1, at which a change found no lease; 0: none has looked. For the latch's holder.
+    noted: AtomicU64,
     value: AtomicU64,
     /// What the kernel keeps of the value, + 1; 0: nothing.
     kept: AtomicU64,
@@ -31,6 +34,8 @@ impl World {
             mark: AtomicU64::new(0),
             word: AtomicU64::new(0),
             count: AtomicU64::new(0),
+            grants: AtomicU64::new(0),
+            noted: AtomicU64::new(0),
             value: AtomicU64::new(0),
             kept: AtomicU64::new(0),
         }
@@ -40,6 +45,7 @@ impl World {
         Lease {
             word: &self.word,
             count: &self.count,
+            grants: &self.grants,
             one: 1,
         }
     }
@@ -61,6 +67,25 @@ impl World {
         (value, granted)
     }
 
+    /// As `may_be_leased` of page/section/leases.rs. Return the word of a lease that is in the way.
+    fn look(&self) -> Option<u64> {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let (grants, noted) = (
+            self.grants.load(Ordering::Relaxed),
+            self.noted.load(Ordering::Relaxed),
+        );
+        if noted == grants + 1 || noted != 0 && without(Without::GrantCount) {
+            return None;
+        }
+        let seen = self.lease().want();
+        if seen.is_none() {
+            self.noted.store(grants + 1, Ordering::Relaxed);
+        }
+        seen
+    }
+
     /// Change the value, as page/section/write.rs does; if a lease is in the way, return its word and change nothing.
     fn change(&self) -> Option<u64> {
         self.words.take(1);
@@ -68,12 +93,10 @@ impl World {
         while self.mark.load(Ordering::SeqCst) != 0 {
             thread::yield_now();
         }
-        let seen = match self.count.load(Ordering::Relaxed) {
-            0 => None,
-            _ => self.lease().want(),
-        };
+        let seen = self.look();
         if seen.is_none() {
-            self.value.store(1, Ordering::Relaxed);
+            self.value
+                .store(self.value.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         }
         self.gate.gate().lower_without_wake(false);
         self.words.latch().release();
@@ -97,6 +120,27 @@ fn a_change_sees_the_lease_of_what_was_read_before_it() {
             let seen = world.change();
             let (value, granted) = reader.join().unwrap();
             assert!(!granted || value == 1 || seen.is_some(), "the old value is kept");
+        },
+    );
+}
+
+#[test]
+fn a_change_looks_again_after_a_grant() {
+    holds_only_with(
+        name!("a_change_looks_again_after_a_grant"),
+        &[Without::GrantCount],
+        3,
+        || {
+            let world = World::new();
+            // Another entry is leased all the time.
+            world.count.store(1, Ordering::SeqCst);
+            let reader = {
+                let world = world.clone();
+                thread::spawn(move || world.read())
+            };
+            let seen = world.change().or_else(|| world.change());
+            let (value, granted) = reader.join().unwrap();
+            assert!(!granted || value == 2 || seen.is_some(), "an old value is kept");
         },
     );
 }

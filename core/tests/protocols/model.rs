@@ -26,6 +26,8 @@ pub(crate) enum Without {
     LeaseFirst,
     /// A lease that is ended before what it covers is given up.
     GiveUpFirst,
+    /// A change that does not look again at what was not leased, however many leases were granted since.
+    GrantCount,
     /// A flip outside the latch.
     FlipLatch,
     /// Recovery that does not finish a flip, or a write in progress.

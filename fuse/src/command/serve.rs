@@ -24,10 +24,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How often unused views of snapshots are looked for.
+/// How often unused views of snapshots are looked for, while there is anything to do.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
-/// How often changes are made durable, in multiples of `TIDY_EVERY`.
-const SYNC_EVERY: u32 = 3;
+/// How often the store is maintained, in multiples of `TIDY_EVERY`.
+const MAINTAIN_EVERY: u32 = 3;
+/// The age of a change that no helper of the store has made durable: then the mount does.
+const UNDURABLE: Duration = Duration::from_secs(2);
 /// Threads that answer requests.
 const WORKERS: usize = 4;
 
@@ -196,21 +198,22 @@ fn start_helpers(
     spawn(
         "sync",
         Box::new(move || {
-            let mut synced = timed.change_count();
-            loop {
-                for _ in 0..SYNC_EVERY {
-                    std::thread::sleep(TIDY_EVERY);
-                    timed.expire_views();
+            let mut maintained = 0;
+            for turn in 0u32.. {
+                std::thread::sleep(TIDY_EVERY);
+                timed.expire_views();
+                if turn.is_multiple_of(MAINTAIN_EVERY) {
+                    maintained = timed.change_count();
+                    timed.tidy();
                 }
-                timed.tidy();
-                let now = timed.change_count();
-                if durable && now != synced {
+                if durable && timed.undurable_age() >= Some(UNDURABLE) {
                     match timed.sync() {
-                        Ok(()) => synced = now,
+                        Ok(()) => {}
                         Err(e) if e.is_closed() => return,
                         Err(e) => log::error!("making changes durable: {}", e.message(&store)),
                     }
                 }
+                timed.rest(maintained);
             }
         }),
     )?;

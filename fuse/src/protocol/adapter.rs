@@ -5,8 +5,8 @@
 
 use super::dispatch::{Adapter, guarded};
 use super::translate::{
-    GENERATION, TTL, attr, bytes, errno, new_time, reply_attr, reply_data, reply_empty, reply_entry,
-    reply_found, reply_ioctl, reply_known_attr, reply_renamed, reply_write, reply_xattr,
+    bytes, errno, new_time, reply_created, reply_data, reply_empty, reply_entry, reply_found, reply_ioctl,
+    reply_known_attr, reply_renamed, reply_write, reply_xattr,
 };
 use crate::fs::tree::metadata::attributes::Changes;
 use fuser::{
@@ -93,7 +93,7 @@ impl Filesystem for Adapter {
         self.run(
             req,
             move |m, ctx| m.setattr(ctx, ino.0, fh.map(|f| f.0), &changes),
-            reply_attr(reply),
+            reply_known_attr(reply),
         );
     }
 
@@ -369,22 +369,11 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let name = bytes(name);
+        let (name, known_as) = (bytes(name), bytes(name));
         self.run(
             req,
             move |m, ctx| m.create(ctx, parent.0, &name, mode, flags),
-            |r| match r {
-                Ok((a, fh)) => {
-                    reply.created(
-                        &TTL,
-                        &attr(&a),
-                        GENERATION,
-                        FileHandle(fh),
-                        FopenFlags::FOPEN_DIRECT_IO,
-                    );
-                }
-                Err(e) => reply.error(errno(&e)),
-            },
+            reply_created(reply, parent.0, known_as),
         );
     }
 

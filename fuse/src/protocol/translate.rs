@@ -7,8 +7,8 @@ use crate::fs::tree::metadata::attributes::Attr;
 use crate::fs::tree::metadata::attributes::NewTime;
 use crate::fs::tree::metadata::attributes::NodeKind;
 use fuser::{
-    Errno, FileAttr, FileType, Generation, INodeNo, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyIoctl,
-    ReplyWrite, ReplyXattr, TimeOrNow,
+    Errno, FileAttr, FileHandle, FileType, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyWrite, ReplyXattr, TimeOrNow,
 };
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -76,13 +76,6 @@ pub(crate) fn reply_entry(reply: ReplyEntry) -> impl FnOnce(FsResult<Attr>) {
     }
 }
 
-pub(crate) fn reply_attr(reply: ReplyAttr) -> impl FnOnce(FsResult<Attr>) {
-    move |r| match r {
-        Ok(a) => reply.attr(&TTL, &attr(&a)),
-        Err(e) => reply.error(errno(&e)),
-    }
-}
-
 /// Reply to a lookup. What the kernel may keep of it is recorded after the reply.
 pub(crate) fn reply_found(
     reply: ReplyEntry,
@@ -109,6 +102,35 @@ pub(crate) fn reply_found(
         let kept = [
             (covered.entry, entry, Kept::Entry(parent, &name)),
             (covered.attributes, attributes, Kept::Attributes(ino)),
+        ];
+        held.replied(kept);
+    }
+}
+
+/// Reply to a request that has created and opened a file. What the kernel may keep of it is recorded after the reply.
+/// There is one time to live, for the entry and the attributes.
+pub(crate) fn reply_created(
+    reply: ReplyCreate,
+    parent: u64,
+    name: Vec<u8>,
+) -> impl FnOnce(FsResult<(Attr, u64, Held)>) {
+    move |r| {
+        let (a, fh, held) = match r {
+            Ok(created) => created,
+            Err(e) => return reply.error(errno(&e)),
+        };
+        let Covered { entry, attributes } = a.covered;
+        let ttl = held.ttl(entry).min(held.ttl(attributes));
+        reply.created(
+            &ttl,
+            &attr(&a),
+            GENERATION,
+            FileHandle(fh),
+            FopenFlags::FOPEN_DIRECT_IO,
+        );
+        let kept = [
+            (entry, ttl, Kept::Entry(parent, &name)),
+            (attributes, ttl, Kept::Attributes(a.ino)),
         ];
         held.replied(kept);
     }

@@ -51,6 +51,12 @@ impl Live {
         }
     }
 
+    /// Whether it is there, and needs no maintenance. A change stirs the store after it has taken the filesystem away
+    /// (`Fs::reopen`).
+    pub(crate) fn is_resting(&self) -> bool {
+        lock(&self.fs).as_ref().is_some_and(|fs| !fs.awaits_items())
+    }
+
     /// Run `f` on the filesystem while no request uses it. EBUSY if requests that wait do not end.
     pub(crate) fn change(&self, f: impl FnOnce(&mut Fs) -> FsResult<()>) -> FsResult<()> {
         let taken = lock(&self.fs).take();

@@ -24,6 +24,8 @@ use persist_core::store::Options;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// An unlimited sleep, which needs a bound.
+const LONG: Duration = Duration::from_secs(3600);
 /// The longest name in a directory.
 const NAME_MAX: usize = 255;
 
@@ -287,11 +289,20 @@ impl Mounted {
     }
 
     /// Request: change attributes.
-    pub(crate) fn setattr(&self, ctx: &Ctx, ino: u64, fh: Option<u64>, changes: &Changes) -> FsResult<Attr> {
+    pub(crate) fn setattr(
+        &self,
+        ctx: &Ctx,
+        ino: u64,
+        fh: Option<u64>,
+        changes: &Changes,
+    ) -> FsResult<(Attr, Held)> {
         if self.replays.are_of(ctx) {
-            return self.setattr_to_replay(ctx, ino);
+            return Ok((self.setattr_to_replay(ctx, ino)?, Held::none()));
         }
-        self.to_change(ctx, ino)?.setattr(ctx, ino, fh, changes)
+        let fs = self.to_change(ctx, ino)?;
+        let mut held = fs.held();
+        let attr = fs.setattr(ctx, ino, fh, changes, &mut held)?;
+        Ok((attr, held))
     }
 
     /// Request: create and open a file.
@@ -302,13 +313,15 @@ impl Mounted {
         name: &[u8],
         mode: u32,
         flags: i32,
-    ) -> FsResult<(Attr, u64)> {
+    ) -> FsResult<(Attr, u64, Held)> {
         if self.replays.are_of(ctx) {
             let attr = self.create_to_replay(ctx, parent, name, NodeKind::File)?;
-            return Ok((attr, REPLAY_FH));
+            return Ok((attr, REPLAY_FH, Held::none()));
         }
-        self.to_change(ctx, parent)?
-            .create(ctx, parent, name, mode, flags)
+        let fs = self.to_change(ctx, parent)?;
+        let mut held = self.held_in(&fs, parent);
+        let (attr, fh) = fs.create(ctx, parent, name, mode, flags, &mut held)?;
+        Ok((attr, fh, held))
     }
 
     /// Request: make a symlink.
@@ -386,6 +399,27 @@ impl Mounted {
     /// Make all changes durable by a checkpoint.
     pub(crate) fn sync(&self) -> FsResult<()> {
         self.live.now().sync()
+    }
+
+    /// How long ago the oldest change was made that is not durable.
+    pub(crate) fn undurable_age(&self) -> Option<Duration> {
+        self.live.now().store().undurable_age()
+    }
+
+    /// Sleep while there is nothing to maintain: until a change, a view, or a remount. `maintained`: the count of
+    /// changes at the last maintenance.
+    pub(crate) fn rest(&self, maintained: u64) {
+        // The filesystem itself is not held: a remount waits for its uses.
+        let store = self.live.now().store().clone();
+        let Ok(stirs) = store.stirs() else { return };
+        let busy = self.views.any_is_open()
+            || store.undurable_age().is_some()
+            || store.change_count() != maintained
+            || !self.live.is_resting();
+        if !busy {
+            // A store that is closed during this is followed by another one.
+            let _ = store.await_stir(stirs, LONG);
+        }
     }
 
     /// The count of changes of the store, by any process.

@@ -172,7 +172,7 @@ mod tests {
         let dir = tempfile::tempdir().map_err(|_| FsError::Errno(libc::EIO))?;
         let m = mounted(dir.path())?;
         let (command, replayer) = (by(1), by(PID));
-        let (_, fh) = m.create(&command, ROOT, b"file", 0o644, libc::O_WRONLY)?;
+        let (_, fh, _) = m.create(&command, ROOT, b"file", 0o644, libc::O_WRONLY)?;
         let file = m
             .lookup(&command, ROOT, b"file")?
             .0
@@ -223,7 +223,7 @@ mod tests {
             m.lookup(&replayer, ROOT, b"file")
                 .is_err_and(|e| e.errno() == libc::ENOENT)
         );
-        let (made, fh) = m.create(&replayer, ROOT, b"file", 0o644, libc::O_WRONLY)?;
+        let (made, fh, _) = m.create(&replayer, ROOT, b"file", 0o644, libc::O_WRONLY)?;
         assert_eq!((made.ino, fh), (file.ino, REPLAY_FH));
         m.replays().expect(ROOT, b"gone", Act::Create(NodeKind::Dir));
         let made = m.mkdir(&replayer, ROOT, b"gone", 0o755)?;

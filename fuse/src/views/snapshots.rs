@@ -201,6 +201,8 @@ impl Views {
     /// Open the store of a view, whose gate is held.
     fn open_view(&self, view: &View) -> Result<(), Error> {
         self.make_room();
+        // The thread that closes unused views may rest.
+        self.live.now().store().stir();
         let snapshot = self.live.now().store().open_snapshot(&view.name)?;
         if snapshot.opened_snapshot().map(|s| s.checkpoint) != Some(view.checkpoint) {
             // The name now belongs to another snapshot.
@@ -215,6 +217,13 @@ impl Views {
             *shown = Shown::Open(Arc::new(self.live.now().view(snapshot, known)));
         }
         Ok(())
+    }
+
+    /// Whether any view is open, or is being opened.
+    pub(crate) fn any_is_open(&self) -> bool {
+        self.all()
+            .iter()
+            .any(|view| view.try_gate().is_none_or(|gate| gate.open))
     }
 
     fn all(&self) -> Vec<Arc<View>> {

@@ -111,7 +111,7 @@ impl Follower {
     fn wait_for_watches(&self) {
         let watched = lock(&self.shared.watched);
         let same = |w: &mut Watched| w.version == self.version && !self.shared.is_stopped();
-        let ended = self.shared.changed.wait_timeout_while(watched, PAUSE, same);
+        let ended = self.shared.changed.wait_while(watched, same);
         drop(ended.unwrap_or_else(PoisonError::into_inner));
     }
 

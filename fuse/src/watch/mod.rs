@@ -31,6 +31,7 @@ pub(crate) mod replayer;
 mod scanner;
 mod shared;
 
+use crate::fs::context::lock;
 use crate::kernel::inotify;
 use crate::kernel::mounts;
 use crate::views::mounted::Mounted;
@@ -68,7 +69,11 @@ impl Watch {
 
     /// Replay nothing more, so that the mount is not in use by a replay.
     pub(crate) fn stop(&self) {
-        self.0.stopped.store(true, Ordering::SeqCst);
+        {
+            // Under the mutex: a thread that has not seen it sleeps, and is woken.
+            let _watched = lock(&self.0.watched);
+            self.0.stopped.store(true, Ordering::SeqCst);
+        }
         self.0.changed.notify_all();
         let begun = Instant::now();
         while matches!(self.0.replaying.try_lock(), Err(TryLockError::WouldBlock))

@@ -78,6 +78,7 @@ pub(super) fn scan(shared: &Shared, mounted: &Mounted, device: u64) {
     };
     let mut due: HashSet<u32> = HashSet::new();
     let (mut tick, mut all) = (Instant::now(), Instant::now());
+    let mut earliest = tick;
     let mut activity = Activity {
         changes: 0,
         last: Instant::now(),
@@ -114,12 +115,16 @@ pub(super) fn scan(shared: &Shared, mounted: &Mounted, device: u64) {
             }
             due.retain(|tid| !scanner.look_again(*tid, begun));
         }
+        if begun >= tick {
+            // The next look at many processes comes later if this one took long.
+            earliest = Instant::now() + begun.elapsed() * SHARE;
+        }
         let rests = activity.rests(changes, !scanner.watches.is_empty());
         if begun >= tick {
-            tick = if rests { all } else { begun + TICK };
+            tick = if rests { all } else { earliest.max(begun + TICK) };
         } else if !rests {
             // It may have rested until this request.
-            tick = tick.min(begun + TICK);
+            tick = tick.min(earliest.max(begun + TICK));
         }
         shared.watch(scanner.watches.values().flatten().copied().collect());
         thread::sleep((begun.elapsed() * SHARE).min(TICK));

@@ -7,7 +7,7 @@ use crate::object::class::attr::{self};
 use crate::object::header::{self, DOOMED, DRAINED, Kind};
 use crate::object::value::{In, Key, Step};
 use crate::object::word::Word;
-use crate::object::{dict, scalar};
+use crate::object::{dict, key as keys, scalar};
 use crate::page::access::{self, Pages, PagesMut};
 use crate::page::lookups::LookupKey;
 
@@ -37,6 +37,12 @@ pub(super) fn reading<P: Pages>(p: &P, obj: Obj) -> Result<Kind> {
     let kind = alive(p, obj)?;
     p.reading(obj.id)?;
     Ok(kind)
+}
+
+/// See `Writer::check_change`.
+pub fn check_change<W: PagesMut>(w: &mut W, obj: Obj, key: Option<&Key<'_>>) -> Result<()> {
+    let hash = key.map(|key| keys::hash(w.hash_seed(), key));
+    changing(w, obj, hash).map(drop)
 }
 
 /// Begin a change.

@@ -26,7 +26,7 @@ mod waiting;
 pub use change::{
     clear, insert, new_dict, new_list, new_object, remove, remove_items, set, set_class, set_item, set_mtime,
 };
-pub use entry::lookup_key;
+pub use entry::{check_change, lookup_key};
 pub use fast::{Member, find_place, find_word};
 pub use metadata::{Of as MetadataOf, has_metadata, metadata, set_metadata};
 pub use moves::adopt::adopt;

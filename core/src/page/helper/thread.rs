@@ -130,6 +130,22 @@ impl Pager {
         }
     }
 
+    /// Return the number that changes with the first change of an epoch, and with each other call of the helpers.
+    #[must_use]
+    pub fn stirs(&self) -> u32 {
+        self.shm().helper_calls()
+    }
+
+    /// Sleep until that number is no longer `seen`, for `at_most`.
+    pub fn await_stir(&self, seen: u32, at_most: Duration) {
+        self.shm().await_helper_call(seen, at_most);
+    }
+
+    /// Change that number.
+    pub fn stir(&self) {
+        self.shm().call_helpers();
+    }
+
     /// Require a bound on loss that is no longer than this, from now on.
     pub fn shorten_max_age(&self, age: Duration) -> Result<()> {
         let wanted = self.shm().shortest_max_age();

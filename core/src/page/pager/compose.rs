@@ -3,7 +3,7 @@
 use crate::page::lookups::LookupCache;
 use crate::page::pager::state::frozen::Frozen;
 use crate::page::pager::state::helper::Helper;
-use crate::page::pager::state::leases::LeaseHolder;
+use crate::page::pager::state::leases::{LeaseHolder, Unleased};
 use crate::page::pager::state::membership::Membership;
 use crate::page::pager::state::openness::Openness;
 use crate::page::pager::state::redo::Redo;
@@ -82,6 +82,7 @@ impl Pager {
             pins: Pins::default(),
             lookups: LookupCache::new(THREAD_SLOTS),
             lease_holder: LeaseHolder::default(),
+            unleased: Unleased::default(),
             kept_index: KeptIndex::default(),
             transactions: Transactions::default(),
             helper: Helper::default(),

@@ -22,7 +22,7 @@ use crate::ids::{Actor, Obj, ObjectId};
 use crate::page::lookups::LookupCache;
 use crate::page::pager::state::frozen::Frozen;
 use crate::page::pager::state::helper::Helper;
-use crate::page::pager::state::leases::LeaseHolder;
+use crate::page::pager::state::leases::{LeaseHolder, Unleased};
 use crate::page::pager::state::membership::Membership;
 use crate::page::pager::state::openness::Openness;
 use crate::page::pager::state::redo::Redo;
@@ -95,6 +95,7 @@ pub struct Pager {
     pins: Pins,
     lookups: LookupCache,
     lease_holder: LeaseHolder,
+    unleased: Unleased,
     kept_index: KeptIndex,
     transactions: Transactions,
     redo: Redo,

@@ -7,6 +7,7 @@ use crate::page::lookups::Lookups;
 use crate::page::pager::Pager;
 use crate::page::pager::state::frozen::Frozen;
 use crate::page::pager::state::helper::Helper;
+use crate::page::pager::state::leases::Unleased;
 use crate::page::pager::state::membership::Membership;
 use crate::page::pager::state::openness::Openness;
 use crate::page::pager::state::redo::Redo;
@@ -85,6 +86,12 @@ impl Pager {
     /// Set which holder of leases this opening is.
     pub(in crate::page) fn set_holder_of_leases(&self, holder: Option<usize>) {
         self.lease_holder.set(holder);
+    }
+
+    /// Return the entries that changes of this process have found not to be leased.
+    #[inline]
+    pub(in crate::page) fn unleased(&self) -> &Unleased {
+        &self.unleased
     }
 
     /// Count one more watcher of a bucket in this process. Return true if it is the first.

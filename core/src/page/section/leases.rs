@@ -13,9 +13,11 @@
 //! 5. A section of the committed state grants nothing: its reader is beside a change that has already looked.
 //! 6. A thread that waits for one lease notes since when it has seen each lease, of all holders. A lease that the
 //!    change meets next, when it runs again, has that time behind it: dead holders delay a change by `LEASE` together.
+//! 7. A change in place notes that its entry is not leased (`Unleased`), and does not look again until the next grant:
+//!    beside a mount that is not in use, such a change compares some words.
 
 use crate::error::{Error, Result};
-use crate::ids::ObjectId;
+use crate::ids::{Addr, ObjectId};
 use crate::page::pager::Pager;
 use crate::page::section::read::{Protection, ReadSection};
 use crate::page::section::write::WriteSection;
@@ -94,15 +96,28 @@ impl ReadSection<'_> {
         self.pager().shm().lease(holder, bucket).grant(stamp, fresh)
     }
 
-    /// Return whether another process may keep an entry. Only for a section of the writer.
+    /// Return whether another process may keep an entry, whose value is at an address. Only for a section of the
+    /// writer.
     #[inline]
-    pub(crate) fn may_be_leased(&self, id: ObjectId, key: impl FnOnce() -> Option<u64>) -> bool {
-        self.pager().shm().has_leases() && self.is_leased(&[bucket(id.0, None), bucket(id.0, key())])
+    pub(crate) fn may_be_leased(&self, id: ObjectId, at: Addr, key: impl FnOnce() -> Option<u64>) -> bool {
+        let pager = self.pager();
+        if !pager.shm().has_leases() {
+            return false;
+        }
+        // The number of grants is read before the words.
+        let note = [at.0, pager.structure_now(), pager.shm().lease_grants()];
+        !pager.unleased().has(note) && self.is_leased(id, note, key)
     }
 
-    fn is_leased(&self, buckets: &[u16]) -> bool {
-        let shm = self.pager().shm();
-        (0..LEASE_HOLDERS).any(|holder| buckets.iter().any(|b| shm.lease(holder, *b).value() != 0))
+    #[inline(never)]
+    fn is_leased(&self, id: ObjectId, note: [u64; 3], key: impl FnOnce() -> Option<u64>) -> bool {
+        let (pager, buckets) = (self.pager(), [bucket(id.0, None), bucket(id.0, key())]);
+        let held = |holder| buckets.iter().any(|b| pager.shm().lease(holder, *b).value() != 0);
+        let leased = (0..LEASE_HOLDERS).any(held);
+        if !leased {
+            pager.unleased().note(note);
+        }
+        leased
     }
 
     fn keeps_writers_out(&self) -> bool {
@@ -316,7 +331,8 @@ impl Pager {
             return self.lease_calls();
         }
         let Some(holder) = self.holder_of_leases() else {
-            std::thread::sleep(at_most);
+            // It may become one.
+            std::thread::sleep(at_most.min(SLICE));
             return seen;
         };
         self.shm().await_lease_call(holder, seen, at_most);

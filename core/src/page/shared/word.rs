@@ -103,6 +103,7 @@
 //! | 2880 | 8 | `RING_TURN` | `shared::regions::feed` |
 //! | 2888 | 8 | `RING_WAITERS` | `shared::regions::feed` |
 //! | 2944 | 8 | `LEASED` | `shared::regions::leases` |
+//! | 2952 | 8 | `LEASE_GRANTS` | `shared::regions::leases` |
 //! | 3008 | 16 | `LEASE_CALL` | `shared::regions::leases` |
 //! | 3072 | 16 | `LEASE_HOLDER` | `shared::regions::leases` |
 //! | 3136 | 8 | `NEWEST_VIEW` | `shared::regions::views` |

@@ -16,6 +16,10 @@
 //!    change clears it. No time in a word decides anything for another process.
 //! 5. `count` is at least the number of words that are not 0: it is raised before a word is set and lowered after one
 //!    is cleared. A process that is killed in between leaves it too high, which costs a look and nothing else.
+//! 6. `grants` changes with each grant, also of a lease that is used again, in the section of the grant. So a change
+//!    that finds the number that an earlier change read before it looked at a word, and found no lease, need not look:
+//!    a section that granted the lease since has raised the number before the later change raised the gate. A lease
+//!    that is not granted in a section (`hold_back`) raises the number after its word.
 
 use crate::raw::sync::{AtomicU64, Ordering, fence};
 use std::time::Duration;
@@ -30,6 +34,8 @@ pub(crate) struct Lease<'a> {
     pub(crate) word: &'a AtomicU64,
     /// The number of leases of all holders.
     pub(crate) count: &'a AtomicU64,
+    /// The number of grants so far, of all leases and holders.
+    pub(crate) grants: &'a AtomicU64,
     /// What one lease of this holder adds to the count.
     pub(crate) one: u64,
 }
@@ -47,6 +53,7 @@ impl Lease<'_> {
         if old & WANTED != 0 {
             return None;
         }
+        self.grants.fetch_add(1, Ordering::SeqCst);
         if old >= fresh {
             fence(Ordering::SeqCst);
             return Some(old);
@@ -99,6 +106,7 @@ impl Lease<'_> {
                 .word
                 .compare_exchange(old, new, Ordering::SeqCst, Ordering::Relaxed);
             if set.is_ok() {
+                self.grants.fetch_add(1, Ordering::SeqCst);
                 return;
             }
             if old == 0 {

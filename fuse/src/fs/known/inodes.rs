@@ -93,6 +93,8 @@ pub(crate) struct Inodes {
     others: HashMap<Identity, u64>,
     /// Places that entries get, or have got, while their inodes still mean the places that they had.
     arriving: Vec<Spot>,
+    /// Requests that wait until an entry has arrived or an inode is open to them.
+    pub(in crate::fs) awaited: u32,
 }
 
 fn identity(place: &Place) -> Option<IdentityOf<'_>> {
@@ -320,6 +322,11 @@ impl Inodes {
         if let Some(node) = self.nodes.get_mut(&number) {
             node.set(CLOSING, closing);
         }
+    }
+
+    /// True if opens of an inode wait.
+    pub(crate) fn is_closing(&self, number: u64) -> bool {
+        self.nodes.get(&number).is_some_and(|node| node.has(CLOSING))
     }
 
     /// How often an inode has come to mean another place.

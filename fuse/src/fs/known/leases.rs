@@ -15,9 +15,11 @@
 //!    stays. The change waits for replies under way, which may bring the earlier entry. A lease is given up after it if
 //!    such a reply is not written in time, and after a change of more than single entries. A renamed entry keeps the
 //!    kernel's time to live under its new name: changes of that name wait until the kernel has forgotten it
-//!    (`Held::moving`).
+//!    (`Held::moving`). A change of attributes brings those of its inode with its answer (`answering`).
 //! 6. A bucket that is wanted often is not leased for a while.
-//! 7. If the kernel refuses to forget something, the lease stays until that has expired, and nothing more is leased.
+//! 7. Without leases the thread sleeps until the next one, however long (`asleep`): a mount that is not in use does not
+//!    wake. A request that has taken a lease looks for that after its reply.
+//! 8. If the kernel refuses to forget something, the lease stays until that has expired, and nothing more is leased.
 //!
 //! Each bucket has a mutex, which is a leaf: under it only attributes are forgotten, which does not wait.
 
@@ -26,6 +28,7 @@ use crate::fs::context::lock;
 use persist_core::store::Store;
 use persist_core::store::door::{HeldLease, LEASE_BUCKETS, LeaseBucket, lease_clock};
 use records::Entries;
+use std::cell::Cell;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -44,10 +47,17 @@ const MARGIN: u64 = 100_000_000;
 const TICKS: u64 = 20_000_000;
 /// How often expired leases are looked for.
 const SWEEP: Duration = Duration::from_millis(500);
+/// An unlimited sleep, which needs a bound.
+const LONG: Duration = Duration::from_secs(3600);
 /// How long a bucket that was wanted is not leased: at first, and at most.
 const QUIET: (u64, u64) = (1_000_000, 1_000_000_000);
 /// The longest wait of a change for the replies under way that read what it has changed.
 const UNDER_WAY: Duration = Duration::from_millis(50);
+
+thread_local! {
+    /// The inode whose attributes the answer to this thread's request brings; 0: none (`Leases::answering`).
+    static ANSWERED: Cell<u64> = const { Cell::new(0) };
+}
 
 /// The buckets that cover a reply.
 #[derive(Clone, Copy, Default, Debug)]
@@ -95,6 +105,8 @@ pub(crate) struct Leases {
     forgotten: AtomicU64,
     /// Entries may be kept, not only attributes.
     entries: AtomicBool,
+    /// The thread sleeps, or is about to, until it is called.
+    asleep: AtomicBool,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -108,6 +120,7 @@ impl Leases {
             failed: AtomicBool::new(false),
             forgotten: AtomicU64::new(0),
             entries: AtomicBool::new(false),
+            asleep: AtomicBool::new(false),
             thread: Mutex::default(),
         }
     }
@@ -151,6 +164,7 @@ impl Leases {
     pub(crate) fn again(&self, store: &Store) -> Arc<Leases> {
         let next = Arc::new(Leases::new(store.clone()));
         if self.on.swap(false, Ordering::SeqCst) {
+            self.store.call_for_leases();
             while self.store.held_leases().iter().any(|lease| !lease.expired) {
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -177,7 +191,8 @@ impl Leases {
     pub(crate) fn serve(&self) {
         let mut calls = 0;
         while self.are_on() {
-            let seen = self.store.await_lease_call(calls, SWEEP);
+            let seen = self.store.await_lease_call(calls, self.time_to_sweep());
+            self.asleep.store(false, Ordering::SeqCst);
             self.check_monitor();
             let held = self.store.held_leases();
             for lease in &held {
@@ -189,6 +204,17 @@ impl Leases {
             }
             calls = seen;
         }
+    }
+
+    /// How long the thread may sleep. A request takes a lease before it looks whether the thread is asleep, and the
+    /// thread says so before it looks for leases: one of them sees the other.
+    fn time_to_sweep(&self) -> Duration {
+        self.asleep.store(true, Ordering::SeqCst);
+        if self.store.held_leases().is_empty() {
+            return LONG;
+        }
+        self.asleep.store(false, Ordering::SeqCst);
+        SWEEP
     }
 
     /// Keep no entries without a monitor. Those that the kernel keeps expire within the second.
@@ -250,9 +276,31 @@ impl Leases {
         if state.attributes.is_empty() {
             return;
         }
-        let now = lease_clock();
+        let (now, answered) = (lease_clock(), ANSWERED.get());
         let kept = &mut state.attributes;
-        kept.retain(|(until, ino)| *until > now && !self.forget(Kept::Attributes(*ino)));
+        kept.retain(|(until, ino)| {
+            *until > now && (*ino == answered || !self.forget(Kept::Attributes(*ino)))
+        });
+    }
+
+    /// Run a change of attributes whose answer brings all attributes of an inode: the kernel need not forget those that
+    /// it keeps, unless the request fails. Only for attributes that no other answer shows by other means, as a read
+    /// shows a size.
+    pub(crate) fn answering<R, E>(&self, ino: u64, change: impl FnOnce() -> Result<R, E>) -> Result<R, E> {
+        struct End;
+        impl Drop for End {
+            fn drop(&mut self) {
+                ANSWERED.set(0);
+            }
+        }
+        ANSWERED.set(ino);
+        let end = End;
+        let done = change();
+        drop(end);
+        if self.are_on() && done.is_err() {
+            self.forget(Kept::Attributes(ino));
+        }
+        done
     }
 
     /// Before the reply to a change of this mount: let the kernel forget the attributes that it touches. `calls` is the

@@ -4,6 +4,7 @@ use crate::fs::context::Ctx;
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{Place, Slot, Spot};
 use crate::fs::known::leases::Held;
+use crate::fs::tree::durability;
 use crate::fs::tree::filesystem::Fs;
 use crate::fs::tree::metadata::attributes::Attr;
 use crate::fs::tree::metadata::attributes::Changes;
@@ -78,8 +79,15 @@ impl Fs {
         }
     }
 
-    /// Request: change attributes.
-    pub(crate) fn setattr(&self, ctx: &Ctx, ino: u64, fh: Option<u64>, changes: &Changes) -> FsResult<Attr> {
+    /// Request: change attributes. The kernel may keep those that the answer brings.
+    pub(crate) fn setattr(
+        &self,
+        ctx: &Ctx,
+        ino: u64,
+        fh: Option<u64>,
+        changes: &Changes,
+        held: &mut Held,
+    ) -> FsResult<Attr> {
         let place = self.place(ino)?;
         if let Some(size) = changes.size {
             self.resize(ctx, ino, &place, fh, size)?;
@@ -92,12 +100,16 @@ impl Fs {
                 Err(e) => return Err(e),
             }
         }
-        if let Some(subject) = Subject::of(&place)
-            && changes.are_recorded()
-        {
+        let Some(subject) = Subject::of(&place).filter(|_| changes.are_recorded()) else {
+            return self.getattr(ctx, ino, fh, held);
+        };
+        self.leases.answering(ino, || {
             self.write(ctx, |w, _| self.record_changes(w, subject, changes))?;
-        }
-        self.getattr(ctx, ino, fh, &mut Held::none())
+            match durability::unknown() {
+                Some(e) => errno(e),
+                None => self.getattr(ctx, ino, fh, held),
+            }
+        })
     }
 
     /// Record what a tool sets.

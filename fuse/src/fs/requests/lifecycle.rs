@@ -38,6 +38,11 @@ impl Fs {
         }
     }
 
+    /// Whether items wait for others that Python may append to their lists.
+    pub(crate) fn awaits_items(&self) -> bool {
+        !lock(&self.lists).waiting().is_empty()
+    }
+
     /// Log which items other doors insert into lists and remove (`list_names`), if this mount may change the store.
     /// Without the log, names are renumbered after every change of a list's content.
     pub(crate) fn keep_log(&self, may_wait: bool) {
@@ -66,6 +71,8 @@ impl Fs {
     /// overlap, so that what is pinned stays. An error leaves the first opening in use.
     pub(crate) fn reopen(&mut self, options: &Options) -> FsResult<()> {
         let ctx = Ctx::own(true);
+        // The thread that maintains the store rests in this opening.
+        self.store.stir();
         if !self.locks.is_idle() {
             // They belong to the opening that would end.
             return errno(libc::EBUSY);

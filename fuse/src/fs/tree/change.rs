@@ -35,6 +35,20 @@ impl Fs {
         Ok(())
     }
 
+    /// Meet the locks that a change of the entry at a spot would meet, and change nothing.
+    pub(crate) fn check_change(&self, w: &mut Writer<'_>, spot: &Spot) -> FsResult<()> {
+        let key = match &spot.slot {
+            Slot::Key(key) => {
+                if let Some(list) = w.list_of_waiting(spot.parent)? {
+                    w.check_change(list, None)?;
+                }
+                Some(key.as_key())
+            }
+            Slot::Item(_) => None,
+        };
+        Ok(w.check_change(spot.parent, key.as_ref())?)
+    }
+
     /// Replace the content of a file.
     pub(crate) fn set_content(&self, w: &mut Writer<'_>, spot: &Spot, value: &In<'_>) -> FsResult<()> {
         self.changing_content(w, spot.parent, |w| self.set_at(w, spot, value))

@@ -33,6 +33,12 @@ pub(crate) fn wait(store: &Store, ctx: &Ctx) {
     }
 }
 
+/// Return the errno of the request on this thread whose change is done but may not be durable: it will be answered.
+pub(crate) fn unknown() -> Option<i32> {
+    let errno = UNKNOWN.get();
+    (errno != 0).then_some(errno)
+}
+
 /// Take the errno of the request on this thread whose change is done but may not be durable.
 pub(crate) fn take_unknown() -> Option<i32> {
     let errno = UNKNOWN.replace(0);

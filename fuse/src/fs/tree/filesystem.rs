@@ -20,7 +20,7 @@ use crate::kernel::{processes, sys};
 use persist_core::Error;
 use persist_core::store::{Actor, Obj, Reader, Store, Wait, Writer};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, SystemTime};
 
 /// The bytes of large contents that pass until their pages are forgotten.
@@ -34,6 +34,8 @@ pub(crate) struct Fs {
     pub(in crate::fs) root: Obj,
     pub(in crate::fs) config: Config,
     pub(in crate::fs) inodes: Mutex<Inodes>,
+    /// An operation has ended that kept lookups or opens out (`Removal`).
+    pub(in crate::fs) admission: Condvar,
     pub(in crate::fs) lists: Mutex<Lists>,
     pub(in crate::fs) awaited: Mutex<Awaited>,
     pub(in crate::fs) metadata: Mutex<Metadata>,
@@ -110,6 +112,7 @@ impl Fs {
             root,
             config,
             inodes: Mutex::new(known.inodes),
+            admission: Condvar::new(),
             lists: Mutex::new(known.lists),
             awaited: Mutex::default(),
             metadata: Mutex::new(known.metadata),

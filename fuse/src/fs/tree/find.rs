@@ -17,14 +17,13 @@ use crate::fs::tree::metadata::attributes::Attr;
 use crate::fs::tree::metadata::attributes::NodeKind;
 use persist_core::store::door::LeaseBucket;
 use persist_core::store::{Kind, Obj, Reader, Step, Value};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The number of entries that one section reads in a scan for a long name.
 const SCAN: usize = 1000;
 
-/// The longest wait for an inode that follows its entry, and the pause between two looks.
+/// The longest wait for an inode that follows its entry.
 const ARRIVING: Duration = Duration::from_secs(1);
-const PAUSE: Duration = Duration::from_micros(50);
 
 /// The meaning of a name in a directory.
 #[derive(Clone, Debug)]
@@ -300,19 +299,13 @@ impl Fs {
 
     /// Count a lookup: the kernel holds the inode from now on.
     pub(crate) fn enter(&self, found: Found) -> Attr {
-        let mut begun = None;
-        let (ino, spare) = loop {
-            let mut nodes = lock(&self.inodes);
-            if !nodes.is_arriving(&found.place) {
-                break nodes.hold(self.root, found.place, found.pinned);
-            }
+        let mut nodes = lock(&self.inodes);
+        if nodes.is_arriving(&found.place) {
             // An operation has moved an entry to this place. Its inode follows in a moment.
-            if begun.get_or_insert_with(Instant::now).elapsed() > ARRIVING {
-                break nodes.hold(self.root, found.place, found.pinned);
-            }
-            drop(nodes);
-            std::thread::sleep(PAUSE);
-        };
+            nodes = self.await_admission(nodes, ARRIVING, |nodes| nodes.is_arriving(&found.place));
+        }
+        let (ino, spare) = nodes.hold(self.root, found.place, found.pinned);
+        drop(nodes);
         if let Some(obj) = spare {
             self.store.unpin(obj);
         }
@@ -354,6 +347,18 @@ impl Fs {
             return Ok(Ok(self.enter(found)));
         }
         let dir = self.dir(parent)?;
+        let found = self.find_to_keep(ctx, dir, name, held)?;
+        Ok(found.map(|found| self.enter(found)))
+    }
+
+    /// Find an entry by name and lease it, unless its inode is still to follow it there.
+    pub(crate) fn find_to_keep(
+        &self,
+        ctx: &Ctx,
+        dir: Obj,
+        name: &[u8],
+        held: &mut Held,
+    ) -> FsResult<Result<Found, Covered>> {
         let mut found = self.find_leased(ctx, dir, name, held)?;
         if let Ok(found) = &mut found
             && lock(&self.inodes).is_arriving(&found.place)
@@ -362,7 +367,7 @@ impl Fs {
             *held = Held::none();
             found.attr.covered = Covered::default();
         }
-        Ok(found.map(|found| self.enter(found)))
+        Ok(found)
     }
 }
 

@@ -16,11 +16,13 @@
 use super::filesystem::Fs;
 use crate::fs::context::lock;
 use crate::fs::error::FsResult;
-use crate::fs::known::inodes::{Place, Slot, Spot};
+use crate::fs::known::inodes::{Inodes, Place, Slot, Spot};
 use crate::fs::known::list_names::Renamed;
 use crate::fs::known::metadata::Mark;
 use crate::fs::text::keys::OwnedKey;
 use persist_core::store::{In, Key, Obj, Step, Value, Writer};
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// The key of the entry in its dict.
 const KEY: Key<'static> = Key::None;
@@ -47,6 +49,24 @@ pub(crate) struct Removal<'a> {
     others: Vec<u64>,
     /// The places that other entries get.
     arriving: Vec<Spot>,
+}
+
+impl Fs {
+    /// Wait while an operation under way keeps lookups or opens out (`is_kept_out`), for at most this long.
+    pub(crate) fn await_admission<'a>(
+        &self,
+        mut nodes: MutexGuard<'a, Inodes>,
+        at_most: Duration,
+        is_kept_out: impl Fn(&Inodes) -> bool,
+    ) -> MutexGuard<'a, Inodes> {
+        nodes.awaited += 1;
+        let waited = self
+            .admission
+            .wait_timeout_while(nodes, at_most, |nodes| is_kept_out(nodes));
+        let mut nodes = waited.unwrap_or_else(PoisonError::into_inner).0;
+        nodes.awaited -= 1;
+        nodes
+    }
 }
 
 impl<'a> Removal<'a> {
@@ -90,6 +110,9 @@ impl<'a> Removal<'a> {
             nodes.set_closing(ino, false);
         }
         self.arriving.drain(..).for_each(|spot| nodes.arrived(&spot));
+        if nodes.awaited > 0 {
+            self.fs.admission.notify_all();
+        }
     }
 
     /// An entry gets this place. Lookups of it wait until its inode has followed, which it has when `self` is dropped.

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// The number of leases of the first holder, in the low half, and of the second one.
 const LEASED: Word = Word::at(2944);
+/// The number of grants so far, of all holders. In the cache line of `LEASED`.
+const LEASE_GRANTS: Word = Word::at(2952);
 /// For each holder a number that changes when it is called.
 const LEASE_CALL: Word = Word::at(3008); // 2 words
 /// For each holder its process slot + 1 | generation << 32; 0: none.
@@ -33,11 +35,18 @@ impl Shm {
         self.word(LEASED).load(Ordering::Relaxed) != 0
     }
 
+    /// Return the number of grants so far.
+    #[inline(always)]
+    pub(in crate::page) fn lease_grants(&self) -> u64 {
+        self.word(LEASE_GRANTS).load(Ordering::Relaxed)
+    }
+
     #[inline]
     pub(in crate::page) fn lease(&self, holder: usize, bucket: u16) -> Lease<'_> {
         Lease {
             word: self.fixed_word(LEASES + 8 * index(holder, bucket)),
             count: self.word(LEASED),
+            grants: self.word(LEASE_GRANTS),
             one: 1 << (32 * (holder % LEASE_HOLDERS)),
         }
     }

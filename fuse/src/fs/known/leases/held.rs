@@ -179,7 +179,8 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let Some(leases) = &self.leases else { return };
-        let mut call = !self.moving.is_empty();
+        let wakes = !self.taken.is_empty() && leases.asleep.load(Ordering::SeqCst);
+        let mut call = !self.moving.is_empty() || wakes && leases.asleep.swap(false, Ordering::SeqCst);
         let until = lease_clock() + 2 * QUIET.1;
         for (bucket, parent, name) in self.moving.drain(..) {
             let mut state = lock(&leases.bucket(bucket).state);

@@ -3,6 +3,7 @@
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::Place;
+use crate::fs::known::leases::Held;
 use crate::fs::known::metadata::{Mark, Remembered};
 use crate::fs::known::open_files::State;
 use crate::fs::text::scalars::{Scalar, Ty};
@@ -16,9 +17,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The longest wait for a command that removes the file, and the pause between two looks.
+/// The longest wait for a command that removes the file.
 const CLOSING: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_micros(100);
 
 impl Fs {
     /// Request: open.
@@ -39,7 +39,8 @@ impl Fs {
             if begun.elapsed() > CLOSING {
                 return errno(libc::ESTALE);
             }
-            std::thread::sleep(PAUSE);
+            let nodes = lock(&self.inodes);
+            drop(self.await_admission(nodes, CLOSING, |nodes| nodes.is_closing(ino)));
         }
     }
 
@@ -129,7 +130,7 @@ impl Fs {
         Ok(hint)
     }
 
-    /// Request: create and open.
+    /// Request: create and open. The kernel may keep a new entry, and its attributes until it is written.
     pub(crate) fn create(
         &self,
         ctx: &Ctx,
@@ -137,6 +138,7 @@ impl Fs {
         name: &[u8],
         mode: u32,
         flags: i32,
+        held: &mut Held,
     ) -> FsResult<(Attr, u64)> {
         if let Some(found) = self.find_control(ctx, parent, name)? {
             let attr = self.enter(found);
@@ -153,7 +155,11 @@ impl Fs {
             may_wait: ctx.may_wait || made.is_some(),
             ..*ctx
         };
-        let found = self.find(ctx, dir, name)?;
+        if made.is_none() {
+            *held = Held::none();
+        }
+        let found = self.find_to_keep(ctx, dir, name, held)?;
+        let found = found.map_err(|_| FsError::Errno(libc::ENOENT))?;
         if found.attr.kind != NodeKind::File {
             if let Some(obj) = found.pinned {
                 self.store.unpin(obj);

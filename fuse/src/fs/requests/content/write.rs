@@ -9,7 +9,6 @@ use crate::fs::requests::content::commit::overwrite;
 use crate::fs::requests::content::in_place::{At, InPlace};
 use crate::fs::text::scalars::{self, Ty};
 use crate::fs::tree::filesystem::Fs;
-use persist_core::store::In;
 use std::sync::Arc;
 
 impl Fs {
@@ -123,8 +122,8 @@ impl Fs {
     fn wait_for_turn(&self, ctx: &Ctx, spot: &Spot) -> FsResult<()> {
         let tried = self.write(ctx, |w, _| match self.value_at(w, spot)? {
             Some(old) if Ty::of(&old).is_some() => {
-                // A change that is rolled back: it meets the same locks as the real one.
-                self.set_content(w, spot, &In::None)?;
+                self.check_change(w, spot)?;
+                // Nothing has changed: the request may run again.
                 errno::<()>(libc::ECANCELED)
             }
             _ => Ok(()),

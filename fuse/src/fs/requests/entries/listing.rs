@@ -28,8 +28,8 @@ use std::time::Duration;
 
 /// The position of the first entry that waits beside a list.
 const BESIDE: u64 = 1 << 61;
-/// Entries read in one section.
-const BATCH: usize = 64;
+/// Entries read in one section. Those for which the reply has no room are read again, so they are few.
+const BATCH: usize = 16;
 
 /// One entry of a listing.
 pub(crate) struct Line<'a> {
