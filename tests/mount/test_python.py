@@ -43,6 +43,22 @@ def test_values(mnt: Mount, root: Any) -> None:
     assert (root["bare"], root["empty"]) == ("bare", "")
 
 
+def test_a_view_of_bytes_stays_while_the_file_is_changed_in_place(mnt: Mount, root: Any) -> None:
+    content = bytes(range(256)) * 4096
+    root["b"] = content
+    held = [(root.view("b"), content)]
+    for at, new in ((0, b"first"), (4032 * 3 - 1, b"two pieces"), (5, b""), (len(content), b"more" * 5000)):
+        with open(mnt.path / "b", "r+b") as file:
+            file.seek(at)
+            file.write(new)
+        content = content[:at] + new + content[at + len(new) :]
+        held.append((root.view("b"), content))
+        assert root["b"] == content
+    os.truncate(mnt.path / "b", 70_000)
+    assert root.view("b") == content[:70_000] == root["b"]
+    assert [view == was for view, was in held] == [True] * 5
+
+
 def test_floats_and_ints(mnt: Mount, root: Any) -> None:
     values = [0.1, -0.0, 1e16, 1e-5, 5e-324, math.inf, -math.inf, 10**30, -(2**63), 2**64, 10**4299, 10**5000]
     for n, value in enumerate(values):

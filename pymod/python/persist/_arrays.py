@@ -55,7 +55,9 @@ def _array(value, np):
 def _read_array(content, np):
     import io
 
-    head = io.BytesIO(content[: 1 << 20])
+    # The head says how long it is; an array of 1 GiB costs no more than its head.
+    end = 10 + int.from_bytes(content[8:10], "little") if content[6:7] == b"\x01" else 1 << 20
+    head = io.BytesIO(content[:end])
     version = np.lib.format.read_magic(head)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in read:
@@ -80,7 +82,7 @@ def decode(name, content):
     try:
         import numpy as np
     except ImportError:
-        return Opaque(name, content)
+        return Opaque(name, bytes(content) if type(content) is memoryview else content)
     if name == "numpy.ndarray":
         return _read_array(content, np)
     match = UNIT.fullmatch(name)

@@ -382,7 +382,7 @@ def _opaque(name, content):
 
 
 def decode(name, content):
-    """Return the value of a name and a content."""
+    """Return the value of a name and a content: a str, bytes, or a memoryview of the bytes of an array."""
     if name.startswith(("enum:", "namedtuple:")):
         value = _of_class(name, content)
         return _opaque(name, content) if value is None else value
@@ -391,14 +391,15 @@ def decode(name, content):
     if found is None and not is_numpy:
         return _opaque(name, content)
     try:
-        if (type(content) is bytes) is not (name in _BINARY):
+        if (type(content) is str) is (name in _BINARY):
             raise ValueError("bytes in place of text, or text in place of bytes")
         return _arrays.decode(name, content) if found is None else found[3](content)
     except (ValueError, TypeError, LookupError, ArithmeticError) as e:
         if _typed.is_noted(e):
             # Of a registered type, in a tuple.
             raise
-        shown = repr(content[:60])
+        start = content[:60]
+        shown = repr(bytes(start) if type(start) is memoryview else start)
         raise _persist.Corrupt(f"the store has a value of type {name!r} that is none: {shown}") from e
 
 

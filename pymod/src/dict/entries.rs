@@ -1,14 +1,15 @@
 //! Reading, setting and merging entries of a `Dict` and attributes of an object.
 
-use persist_core::store::Key;
+use persist_core::store::{Key, Reader};
 use pyo3::exceptions::{PyKeyError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyMemoryView, PyString, PyTuple};
 use std::sync::atomic::Ordering;
 
 use crate::graphs::copy_in::{Gather, put};
 use crate::proxies::dict::Dict;
+use crate::proxies::place::{self, transient};
 use crate::proxies::proxy::Proxy;
 use crate::python::scalars::Scalar;
 use crate::python::{error, ffi};
@@ -82,6 +83,21 @@ impl Dict {
             Some(scalar) => proxy.shared.entry(py, proxy.obj, &scalar.key()),
             None => Ok(None),
         }
+    }
+
+    /// The view of the value under a key.
+    pub(super) fn view_at<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyMemoryView>> {
+        transient!(self, key.py(), plain => place::view(&plain.get_item(key)?));
+        let proxy = self.proxy()?;
+        let view = match Scalar::sought(key)? {
+            Some(scalar) => {
+                let name = scalar.key();
+                let read = |r: &Reader<'_>| r.word(proxy.obj, &name);
+                proxy.shared.view(key.py(), proxy.obj, name, read)?
+            }
+            None => None,
+        };
+        view.ok_or_else(|| key_error(key))
     }
 
     /// Set an entry or attribute.

@@ -14,7 +14,7 @@ use crate::proxies::found::{Found, find};
 use crate::python::arguments::iter_function;
 use crate::python::scalars;
 use crate::values::contents::Part;
-use crate::values::large::read_whole;
+use crate::values::large::{Whole, read_whole};
 
 /// The iterator over a Dict or one of its views.
 #[pyclass(frozen, module = "persist")]
@@ -169,7 +169,7 @@ impl DictIter {
         };
         let shared = &self.dict.get().proxy()?.shared;
         loop {
-            let (cursor, key, mut value, found) = match self.step(py, expected)? {
+            let (cursor, key, value, found) = match self.step(py, expected)? {
                 Step::Entry {
                     cursor,
                     key,
@@ -186,12 +186,13 @@ impl DictIter {
                     return changed();
                 }
             };
-            if let Value::Large(large) = &value {
-                match shared.read_large(py, large)? {
-                    Some(whole) => value = whole,
+            let value = match value {
+                Value::Large(large) => match shared.read_large(py, &large)? {
+                    Some(whole) => whole,
                     None => continue, // replaced in between: read again
-                }
-            }
+                },
+                value => Whole::Value(value),
+            };
             let Some(left) = self.left.load(Ordering::Relaxed).checked_sub(1) else {
                 // As many entries were removed as added: the iterator would find new ones without an end.
                 return keys_changed();
@@ -202,7 +203,7 @@ impl DictIter {
                 (Part::Key, _) => return scalars::to_python(py, &key).map(Some),
                 (_, Some(found)) => shared.wrap(py, found)?,
                 _ => {
-                    let read = scalars::to_python(py, &value);
+                    let read = value.to_python(py);
                     shared.placed(py, read, self.dict.get().proxy()?.obj, key.as_key().ok())?
                 }
             };

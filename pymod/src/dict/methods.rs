@@ -7,7 +7,7 @@
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::{PyKeyError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyMemoryView, PyString, PyTuple, PyType};
 
 use super::entries::{key_error, missing, one_default};
 use super::iter::DictIter;
@@ -405,6 +405,19 @@ impl Dict {
         reference::reduced(py, &proxy.shared, &target)
     }
 
+    /// Return a read-only memoryview of a value that is bytes, a bytearray or an array of numpy, as it is now. The view
+    /// stays as it is while it is held, whatever becomes of the entry and of the store. A value of more than 64 KiB is
+    /// copied out of the store once: as long as it is held, further views of it are of the same memory.
+    ///
+    /// >>> root['image'] = bytes(1 << 20)
+    /// >>> view = root.view('image')
+    /// >>> view.nbytes, view.readonly, view[:3].tobytes()
+    /// (1048576, True, b'\x00\x00\x00')
+    #[pyo3(signature = (key, /))]
+    fn view<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyMemoryView>> {
+        self.view_at(key)
+    }
+
     /// Return a Watch: each change of the dict that is committed from now on, by any process and on the mount, as an
     /// iterator that waits for the next one, also with `async for`. Changes of what is in it are not reported.
     /// timeout: seconds without a change after which the loop ends. callback: is called with each change, on a thread,
@@ -432,27 +445,15 @@ impl Dict {
     /// ...     root['x'] += 1
     #[pyo3(name = "lockExcl", signature = (key = LockKey::whole(), *, timeout = None), text_signature = "($self, key=..., *, timeout=None)")]
     fn lock_excl(slf: &Bound<'_, Self>, key: LockKey<'_>, timeout: Option<f64>) -> PyResult<Held> {
-        take::acquire(
-            slf.as_any(),
-            slf.get().proxy()?,
-            &key,
-            false,
-            timeout,
-            Until::Unlock,
-        )
+        let (of, proxy) = (slf.as_any(), slf.get().proxy()?);
+        take::acquire(of, proxy, &key, false, timeout, Until::Unlock)
     }
 
     /// Lock the dict, or one entry, against changes; other owners can share the lock. See `lock`.
     #[pyo3(name = "lockShared", signature = (key = LockKey::whole(), *, timeout = None), text_signature = "($self, key=..., *, timeout=None)")]
     fn lock_shared(slf: &Bound<'_, Self>, key: LockKey<'_>, timeout: Option<f64>) -> PyResult<Held> {
-        take::acquire(
-            slf.as_any(),
-            slf.get().proxy()?,
-            &key,
-            true,
-            timeout,
-            Until::Unlock,
-        )
+        let (of, proxy) = (slf.as_any(), slf.get().proxy()?);
+        take::acquire(of, proxy, &key, true, timeout, Until::Unlock)
     }
 
     /// Lock the dict, or one entry; the returned Lock releases it at the end of `with`.
@@ -461,14 +462,8 @@ impl Dict {
     /// ...     root['x'] += 1
     #[pyo3(signature = (key = LockKey::whole(), *, shared = false, timeout = None), text_signature = "($self, key=..., *, shared=False, timeout=None)")]
     fn lock(slf: &Bound<'_, Self>, key: LockKey<'_>, shared: bool, timeout: Option<f64>) -> PyResult<Held> {
-        take::acquire(
-            slf.as_any(),
-            slf.get().proxy()?,
-            &key,
-            shared,
-            timeout,
-            Until::Dropped,
-        )
+        let (of, proxy) = (slf.as_any(), slf.get().proxy()?);
+        take::acquire(of, proxy, &key, shared, timeout, Until::Dropped)
     }
 
     /// Return the lock for `async with` or `await`; waiting does not block the event loop (asyncio, trio).

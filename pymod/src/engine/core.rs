@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::bells::Bells;
+use super::contents::Contents;
 
 /// An open file.
 pub(crate) struct Core {
@@ -34,6 +35,8 @@ pub(crate) struct Core {
     waiters: PyOnceLock<Py<PyAny>>,
     /// Event loops that wait for changes.
     pub(crate) bells: Arc<Bells>,
+    /// Contents of large values that Python objects hold.
+    pub(crate) contents: Contents,
 }
 
 impl Core {
@@ -50,6 +53,7 @@ impl Core {
             open_scopes: AtomicUsize::new(0),
             waiters: PyOnceLock::new(),
             bells: Arc::default(),
+            contents: Contents::default(),
         })
     }
 

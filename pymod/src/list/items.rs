@@ -7,13 +7,13 @@
 use persist_core::store::{In, Key, Reader, Result, Value};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::{PyList, PyMemoryView, PyTuple};
 
 use crate::graphs::copy_in::{Arg, Gather, put};
 use crate::proxies::list::List;
-use crate::proxies::place::transient;
+use crate::proxies::place::{self, transient};
 use crate::python::ffi;
-use crate::python::indices::{Span, position};
+use crate::python::indices::{At, Span, position};
 use crate::python::scalars::same;
 use crate::values::large::read_whole;
 
@@ -144,6 +144,23 @@ impl List {
                 }),
         };
         proxy.shared.placed(py, item, proxy.obj, Some(Key::Int(index)))
+    }
+
+    /// The view of the item at an index, if there is one.
+    pub(super) fn view_at<'py>(
+        &self,
+        index: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyMemoryView>>> {
+        transient!(self, index.py(), plain => place::view(&plain.get_item(index)?).map(Some));
+        let At::Index(n) = At::of(index)? else {
+            return Err(PyTypeError::new_err("view() takes an index, and no slice"));
+        };
+        let proxy = self.proxy()?;
+        let read = |r: &Reader<'_>| match position(n, r.len(proxy.obj)?) {
+            Some(at) => r.item_word(proxy.obj, at),
+            None => Ok(None),
+        };
+        proxy.shared.view(index.py(), proxy.obj, Key::Int(n), read)
     }
 
     /// Remove and return the item at an index, if there is one; and return the length before.

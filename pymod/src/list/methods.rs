@@ -6,7 +6,7 @@
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::{PyIndexError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyList, PyMemoryView, PyString, PyTuple, PyType};
 
 use super::items::items_of;
 use super::iter::ListIter;
@@ -405,6 +405,12 @@ impl List {
         reference::reduced(py, &proxy.shared, &Target::Container(proxy))
     }
 
+    /// Return a read-only memoryview of an item that is bytes, a bytearray or an array of numpy; see `Dict.view`.
+    #[pyo3(signature = (index, /))]
+    fn view<'py>(&self, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyMemoryView>> {
+        self.view_at(index)?.ok_or_else(|| out_of_range("list index"))
+    }
+
     /// Return a Watch: each change of the list that is committed from now on, by any process and on the mount, as an
     /// iterator that waits for the next one, also with `async for`. Changes of what is in it are not reported.
     /// timeout: seconds without a change after which the loop ends. callback: is called with each change, on a thread,
@@ -429,40 +435,22 @@ impl List {
     /// Lock the list exclusively; see `Dict.lockExcl`.
     #[pyo3(name = "lockExcl", signature = (*, timeout = None))]
     fn lock_excl(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Held> {
-        take::acquire(
-            slf.as_any(),
-            slf.get().proxy()?,
-            &LockKey::whole(),
-            false,
-            timeout,
-            Until::Unlock,
-        )
+        let (of, proxy) = (slf.as_any(), slf.get().proxy()?);
+        take::acquire(of, proxy, &LockKey::whole(), false, timeout, Until::Unlock)
     }
 
     /// Lock the list against changes; see `Dict.lockShared`.
     #[pyo3(name = "lockShared", signature = (*, timeout = None))]
     fn lock_shared(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Held> {
-        take::acquire(
-            slf.as_any(),
-            slf.get().proxy()?,
-            &LockKey::whole(),
-            true,
-            timeout,
-            Until::Unlock,
-        )
+        let (of, proxy) = (slf.as_any(), slf.get().proxy()?);
+        take::acquire(of, proxy, &LockKey::whole(), true, timeout, Until::Unlock)
     }
 
     /// Lock the list; see `Dict.lock`. Items have no locks of their own.
     #[pyo3(signature = (*, shared = false, timeout = None))]
     fn lock(slf: &Bound<'_, Self>, shared: bool, timeout: Option<f64>) -> PyResult<Held> {
-        take::acquire(
-            slf.as_any(),
-            slf.get().proxy()?,
-            &LockKey::whole(),
-            shared,
-            timeout,
-            Until::Dropped,
-        )
+        let (of, proxy) = (slf.as_any(), slf.get().proxy()?);
+        take::acquire(of, proxy, &LockKey::whole(), shared, timeout, Until::Dropped)
     }
 
     /// Return the lock for `async with` or `await`; see `Dict.lock_async`.

@@ -3,7 +3,7 @@
 
 use pyo3::exceptions::{PyAttributeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString};
+use pyo3::types::{PyDict, PyList, PyMemoryView, PyString};
 
 use super::links::Links;
 use super::proxy::Proxy;
@@ -81,6 +81,12 @@ pub(crate) fn set_attribute(
         object.get_type().name()?,
         name.repr()?
     )))
+}
+
+/// The view of a value that is in no store yet.
+pub(crate) fn view<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyMemoryView>> {
+    let view = PyMemoryView::from(value)?.call_method0("toreadonly")?;
+    Ok(view.cast_into()?)
 }
 
 /// A new, empty dict or list for a transient instance.

@@ -6,12 +6,13 @@
 use pyo3::exceptions::{PyImportError, PyRecursionError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyInt, PySlice, PyString, PyType};
+use pyo3::types::{PyDict, PyInt, PyMemoryView, PySlice, PyString, PyType};
 use std::cell::Cell;
 use std::ffi::c_int;
 use std::fs::File;
 use std::mem::MaybeUninit;
 use std::os::fd::FromRawFd;
+use std::sync::Arc;
 
 unsafe extern "C" {
     /// Returns a borrowed reference from the method resolution order, through the type's cache; sets no error.
@@ -447,4 +448,34 @@ pub(crate) fn modules(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     // SAFETY: the thread is attached. The result is a borrowed reference that the interpreter keeps, or null.
     let modules = unsafe { Bound::from_borrowed_ptr_or_err(py, ffi::PyImport_GetModuleDict()) }?;
     Ok(modules.cast_into()?)
+}
+
+/// Bytes that nothing changes, as a read-only buffer.
+#[pyclass(frozen, module = "persist", name = "_Content")]
+struct Content(Arc<Vec<u8>>);
+
+#[pymethods]
+impl Content {
+    /// # Safety
+    /// `view` is a buffer structure to be filled, or null, as the interpreter promises.
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        let bytes = &slf.get().0;
+        // SAFETY: `view` is as promised. The vector is neither changed nor moved, and lives as long as the object, to
+        // which the structure gets a reference of its own. The buffer is read-only.
+        let done = unsafe {
+            let start = bytes.as_ptr().cast_mut().cast();
+            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, bytes.len() as isize, 1, flags)
+        };
+        if done == 0 {
+            Ok(())
+        } else {
+            Err(PyErr::fetch(slf.py()))
+        }
+    }
+}
+
+/// A read-only memoryview of bytes, which live as long as the view or anything that was made from it.
+pub(crate) fn memoryview<'py>(py: Python<'py>, bytes: &Arc<Vec<u8>>) -> PyResult<Bound<'py, PyMemoryView>> {
+    let content = Bound::new(py, Content(Arc::clone(bytes)))?;
+    PyMemoryView::from(content.as_any())
 }

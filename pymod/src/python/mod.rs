@@ -20,4 +20,4 @@ pub(crate) mod notes;
 pub(crate) mod refused;
 pub(crate) mod scalars;
 mod texts;
-mod typed;
+pub(crate) mod typed;

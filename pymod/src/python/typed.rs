@@ -77,12 +77,23 @@ pub(super) fn refusal<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<(Bound<
 /// The Python object of a value.
 #[cold]
 pub(super) fn decode<'py>(py: Python<'py>, value: &Typed) -> PyResult<Bound<'py, PyAny>> {
-    static DECODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let content = match value.text {
         true => str_of(py, &value.payload)?,
         false => PyBytes::new(py, &value.payload).into_any(),
     };
+    decode_content(py, &value.name, content)
+}
+
+/// The Python object of a value of a type of this name. `content` is a str, bytes, or a memoryview of bytes, over which
+/// an array is made without a copy.
+#[cold]
+pub(crate) fn decode_content<'py>(
+    py: Python<'py>,
+    name: &str,
+    content: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    static DECODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     DECODE
         .import(py, "persist._typed", "decode")?
-        .call1((&*value.name, content))
+        .call1((name, content))
 }

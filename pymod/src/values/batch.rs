@@ -9,16 +9,16 @@ use pyo3::prelude::*;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::large::read_whole;
+use super::large::{Whole, read_whole};
 use crate::engine::shared::Shared;
 use crate::proxies::found::{Found, find};
-use crate::python::{error, scalars};
+use crate::python::error;
 
 /// See the module header.
 pub(crate) struct Batch {
     shared: Arc<Shared>,
     whole: bool,
-    values: VecDeque<Value>,
+    values: VecDeque<Whole>,
     found: VecDeque<Found>,
     stale: Vec<Obj>,
 }
@@ -53,10 +53,10 @@ impl Batch {
             Value::Obj(obj) => {
                 let found = find(&self.shared, r, obj)?;
                 self.found.push_back(found);
-                self.values.push_back(value);
+                self.values.push_back(Whole::Value(value));
             }
-            Value::Large(_) if self.whole => self.values.push_back(read_whole(r, value)?),
-            value => self.values.push_back(value),
+            Value::Large(_) if self.whole => self.values.push_back(Whole::Value(read_whole(r, value)?)),
+            value => self.values.push_back(Whole::Value(value)),
         }
         Ok(())
     }
@@ -64,7 +64,7 @@ impl Batch {
     /// Read the large values. Returns false if one was replaced in between, and all must be read again.
     pub(crate) fn complete(&mut self, py: Python<'_>) -> PyResult<bool> {
         for value in &mut self.values {
-            if let Value::Large(large) = value {
+            if let Whole::Value(Value::Large(large)) = value {
                 match self.shared.read_large(py, large)? {
                     Some(read) => *value = read,
                     None => return Ok(false),
@@ -78,11 +78,11 @@ impl Batch {
     pub(crate) fn next<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         match self.values.pop_front() {
             None => Ok(None),
-            Some(Value::Obj(obj)) => match self.found.pop_front() {
+            Some(Whole::Value(Value::Obj(obj))) => match self.found.pop_front() {
                 Some(found) => self.shared.wrap(py, found).map(Some),
                 None => Err(self.shared.fail(py, Error::Gone(obj.id))),
             },
-            Some(value) => scalars::to_python(py, &value).map(Some),
+            Some(read) => read.to_python(py).map(Some),
         }
     }
 

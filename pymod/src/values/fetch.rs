@@ -12,7 +12,7 @@ use crate::proxies::found::{Found, find};
 use crate::python::scalars;
 
 /// After this many tries, a value that is replaced repeatedly is read in one section.
-const MAX_ATTEMPTS: usize = 3;
+pub(super) const MAX_ATTEMPTS: usize = 3;
 
 #[inline(never)]
 pub(crate) fn copy_out(shared: &Shared, r: &Reader<'_>, word: Word) -> Result<Copied> {
@@ -115,8 +115,8 @@ impl Shared {
         large: Large,
         mut f: impl FnMut(&Reader<'_>) -> Result<Option<Word>> + Send,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        if let Some(value) = self.read_large(py, &large)? {
-            return scalars::to_python(py, &value).map(Some);
+        if let Some(whole) = self.read_large(py, &large)? {
+            return whole.to_python(py).map(Some);
         }
         let mut batch = self.collect(py, |r, out| match f(r)? {
             Some(word) => out.push(r, r.value(word)?),

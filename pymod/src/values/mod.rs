@@ -2,7 +2,7 @@
 //!
 //! - `fast`: the fast path of one small value. `fetch`: the slow path. `batch`: many values of one section.
 //! - `large`: values that are read in pieces. `contents`: the whole content of a container.
-//! - `show`: the bounded text of a container.
+//! - `view`: memoryviews of values. `show`: the bounded text of a container.
 
 pub(crate) mod batch;
 pub(crate) mod contents;
@@ -10,3 +10,4 @@ pub(crate) mod fast;
 pub(crate) mod fetch;
 pub(crate) mod large;
 pub(crate) mod show;
+mod view;
