@@ -143,3 +143,43 @@ def test_two_threads_take_each_value_once(failing: None, path: Path) -> None:
         for thread in threads:
             thread.join(100)
         assert sorted(got[0] + got[1], key=int) == [str(n) for n in range(200)]
+
+
+@pytest.mark.parametrize("rolled_back", [False, True])
+def test_each_call_takes_one_also_inside_a_transaction(failing: None, path: Path, rolled_back: bool) -> None:
+    with persist.open(path) as store:
+        root = store.root
+        root["l"] = [Failing(str(n)) for n in range(4)]
+        root["d"] = {n: Failing(str(n)) for n in range(4)}
+        with contextlib.suppress(KeyError), store.transaction():
+            assert root["l"].pop() == Failing("3") and len(root["l"]) == 3
+            assert root["l"].pop_wait(timeout=1) == Failing("0") and len(root["l"]) == 2
+            assert root["d"].pop(1) == Failing("1") and list(root["d"]) == [0, 2, 3]
+            assert root["d"].popitem() == (3, Failing("3")) and list(root["d"]) == [0, 2]
+            if rolled_back:
+                raise KeyError
+        assert [f.text for f in root["l"]] == (["0", "1", "2", "3"] if rolled_back else ["1", "2"])
+        assert list(root["d"]) == ([0, 1, 2, 3] if rolled_back else [0, 2])
+
+
+def test_a_lock_is_waited_for_as_before_any_change(failing: None, path: Path) -> None:
+    with persist.open(path, lock_timeout=0.3) as store:
+        root = store.root
+        root["d"], root["l"] = {"a": Failing("1")}, [Failing("1")]
+        locked, ends = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with root["d"].lock(), root["l"].lock():
+                locked.set()
+                ends.wait(100)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        assert locked.wait(100)
+        calls: list[Any] = [root["d"].popitem, root["l"].pop, lambda: root["d"].pop("a"), root["l"].pop_wait]
+        for call in calls:
+            with pytest.raises(persist.LockTimeout, match="locked exclusively"):
+                call()
+        ends.set()
+        thread.join(100)
+        assert root["d"].pop("a") == root["l"].pop() == Failing("1")

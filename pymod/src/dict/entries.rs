@@ -68,17 +68,15 @@ impl Dict {
             emptied = false;
             if let Some(value) = w.get(obj, key)? {
                 out.push(w, value)?;
-                if !out.is_deferred() {
-                    w.remove(obj, key)?;
-                    emptied = self.is_iterated() && w.len(obj)? == 0;
-                }
+                w.remove(obj, key)?;
+                emptied = self.is_iterated() && w.len(obj)? == 0;
             }
             Ok(())
         };
         let value = shared.take(py, change, |batch| {
             shared.placed(py, batch.next(py), obj, Some(*key))
         });
-        self.note_emptied(emptied);
+        self.note_emptied(emptied && value.is_ok());
         value
     }
 
@@ -91,10 +89,8 @@ impl Dict {
                 let key = read_whole(w, entry.key)?;
                 out.push(w, key.clone())?;
                 out.push(w, entry.value)?;
-                if !out.is_deferred() {
-                    w.remove(obj, &key.as_key()?)?;
-                    emptied = self.is_iterated() && w.len(obj)? == 0;
-                }
+                w.remove(obj, &key.as_key()?)?;
+                emptied = self.is_iterated() && w.len(obj)? == 0;
             }
             Ok(())
         };
@@ -103,7 +99,7 @@ impl Dict {
             None => Ok(None),
         };
         let entry = shared.take(py, change, |batch| shared.placed(py, pair(batch), obj, None));
-        self.note_emptied(emptied);
+        self.note_emptied(emptied && entry.is_ok());
         entry
     }
 }

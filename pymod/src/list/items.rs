@@ -48,15 +48,13 @@ pub(crate) fn is_same(r: &Reader<'_>, item: Option<Value>, arg: &Arg<'_>) -> Res
     }
 }
 
-/// Read and remove the item at an index, if there is one. It stays if it is deferred.
+/// Read and remove the item at an index, if there is one.
 fn take_item(w: &mut Writer<'_>, list: Obj, index: isize, out: &mut Batch) -> Result<()> {
     if let Some(at) = position(index as i64, w.len(list)?) {
         if let Some(item) = w.item(list, at)? {
             out.push(w, item)?;
         }
-        if !out.is_deferred() {
-            w.remove_items(list, at, at + 1)?;
-        }
+        w.remove_items(list, at, at + 1)?;
     }
     Ok(())
 }

@@ -49,8 +49,8 @@ impl Batch {
         batch
     }
 
-    /// Return whether the section must leave the store as it is: it runs again in a block.
-    pub(crate) fn is_deferred(&self) -> bool {
+    /// Return whether a value that needs a block was met.
+    pub(super) fn is_deferred(&self) -> bool {
         self.deferred
     }
 
