@@ -218,6 +218,12 @@ pub enum Error {
         /// The expected kind.
         what: &'static str,
     },
+    /// A key has no order, or none among the keys of a sorted dict.
+    #[error("{what}")]
+    NoOrder {
+        /// The types of both keys.
+        what: String,
+    },
     /// The key does not exist.
     #[error("no such key")]
     NoKey,
@@ -411,6 +417,7 @@ impl Error {
             Error::NotAStore { .. }
             | Error::BadBackup { .. }
             | Error::Invalid { .. }
+            | Error::NoOrder { .. }
             | Error::WrongKind { .. } => libc::EINVAL,
             Error::Refused { .. } => libc::EBUSY,
             Error::Io { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),

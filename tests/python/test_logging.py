@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +96,27 @@ def test_a_value_of_a_type_that_is_not_registered(
         assert store.root["a"].name == "app.logged"
     assert said(caplog, "'app.logged'", "is not registered")
     assert len(caplog.records) == 1
+
+
+def test_records_that_are_dropped_are_counted(store: persist.Store, caplog: pytest.LogCaptureFixture) -> None:
+    watches = [store.root.watch() for _ in range(300)]
+    for n in range(200_000):
+        store.root["n"] = n
+    # No record is delivered while the main thread waits for another.
+    thread = threading.Thread(target=lambda: [watch.poll() for watch in watches])
+    thread.start()
+    thread.join()
+    wait_until(lambda: said(caplog, "dropped"))
+    behind = [r for r in caplog.records if "a watch fell behind" in r.getMessage()]
+    (dropped,) = (r for r in caplog.records if "dropped" in r.getMessage())
+    assert dropped.getMessage() == f"{300 - len(behind)} records were dropped: too many waited"
+    assert dropped.levelno == logging.WARNING and dropped is caplog.records[-1]
+    # The next ones are delivered again, and nothing is told twice.
+    caplog.clear()
+    for n in range(200_000):
+        store.root["n"] = n
+    assert [change.kind for change in [watches[0].poll()] if change] == ["overflow"]
+    wait_until(lambda: said(caplog, "a watch fell behind"))
+    assert not said(caplog, "dropped")
+    for watch in watches:
+        watch.close()

@@ -8,7 +8,9 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import persist
 import pytest
@@ -144,3 +146,61 @@ async def later(queue: persist.Deque, item: int) -> object:
     await asyncio.sleep(0)
     queue.append(item)
     return await waiting
+
+
+def fillable() -> dict[str, tuple[object, Callable[[Any], object]]]:
+    """Return empty containers, and what puts an entry into each."""
+    return {
+        "Dict": ({}, lambda c: c.update(a=1)),
+        "List": ([], lambda c: c.append(1)),
+        "Set": (set(), lambda c: c.add(1)),
+        "Deque": (collections.deque(), lambda c: c.appendleft(1)),
+        "bounded Deque": (collections.deque(maxlen=2), lambda c: c.append(1)),
+        "SortedDict": (persist.SortedDict(), lambda c: c.update({1: 1})),
+        "OrderedDict": (collections.OrderedDict(), lambda c: c.update(a=1)),
+    }
+
+
+@pytest.mark.parametrize("what", fillable())
+def test_a_wait_for_any_container(store: persist.Store, path: Path, script: Script, what: str) -> None:
+    value, fill = fillable()[what]
+    store.root["c"] = value
+    c = store.root["c"]
+    for timeout in (0, 0.05):
+        with pytest.raises(persist.LockTimeout, match=r"waiting for an (item|entry) of root\['c'\]") as e:
+            c.wait(timeout)
+        assert e.value.path == "root['c']"
+        with pytest.raises(persist.LockTimeout, match=r"waiting for an (item|entry) of root\['c'\]"):
+            asyncio.run(wait_async(c, timeout))
+    for bad in (-1, "x"):
+        with pytest.raises((ValueError, TypeError)):
+            c.wait(bad)
+        with pytest.raises((ValueError, TypeError)):
+            c.wait_async(bad)
+    other = script.start(
+        """
+        import persist, sys
+        with persist.open(sys.argv[1]) as store:
+            print("ready", flush=True)
+            store.root["c"].wait(timeout=100)
+            print(len(store.root["c"]), flush=True)
+        """,
+        path,
+    )
+    assert other.stdout is not None and other.stdout.readline() == "ready\n"
+    thread = threading.Thread(target=lambda: c.wait(LONG))
+    thread.start()
+
+    async def both() -> None:
+        asyncio.get_running_loop().call_later(0.05, fill, c)
+        await c.wait_async(timeout=LONG)
+
+    asyncio.run(both())
+    thread.join(LONG)
+    assert not thread.is_alive() and script.finish(other) == "1\n"
+    c.wait()
+    asyncio.run(wait_async(c, 0))
+
+
+async def wait_async(c: Any, timeout: float) -> None:
+    await c.wait_async(timeout)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import copy
+import datetime as dt
 import gc
+import itertools
 import threading
+import uuid
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +138,7 @@ def test_repr_is_bounded_and_never_fails(path: Path) -> None:
     assert "closed" in repr(s)
 
 
+OFFSET = dt.timezone(dt.timedelta(hours=5, minutes=30))
 FAMILIES = {
     "numbers": st.one_of(
         st.integers(-4, 9),
@@ -142,8 +148,29 @@ FAMILIES = {
     ),
     "text": st.sampled_from(["", "a", "b", "aa", "é", "z", "\U0001f600", "\uffff", "\ud800"]),
     "bytes": st.sampled_from([b"", b"a", b"\xff", b"ab", b"b"]),
+    "all numbers": st.one_of(
+        st.integers(-3, 3),
+        st.integers(-(2**70), 2**70),
+        st.floats(allow_nan=False),
+        st.decimals("-9", "9", places=2),
+        st.decimals(allow_nan=False).filter(lambda d: not d.is_finite() or -300 < d.adjusted() < 300),
+        st.fractions("-9", "9", max_denominator=12),
+        st.sampled_from(
+            [Decimal("0.1"), 0.1, Fraction(1, 10), Decimal("Infinity"), Decimal(2**53) + 1, 2.0**53]
+        ),
+    ),
+    "dates": st.dates(),
+    "aware": st.datetimes(timezones=st.sampled_from([OFFSET, dt.timezone.utc])),
+    "naive": st.datetimes(),
+    "times": st.times(),
+    "timedeltas": st.timedeltas(),
+    "uuids": st.uuids(),
 }
-TYPES = {"numbers": (int, float), "text": (str,), "bytes": (bytes,)}
+TYPES = {
+    "numbers": (int, float), "text": (str,), "bytes": (bytes,), "all numbers": (int, float, Decimal, Fraction),
+    "dates": (dt.date,), "aware": (dt.datetime,), "naive": (dt.datetime,), "times": (dt.time,),
+    "timedeltas": (dt.timedelta,), "uuids": (uuid.UUID,),
+}  # fmt: skip
 WRONG = st.sampled_from(["wrong", 10**6, None, b"wrong"])
 ATTEMPTS = [
     *("__setitem__", "__getitem__", "__delitem__", "__contains__", "get", "pop", "setdefault", "popitem"),
@@ -232,3 +259,89 @@ def test_random_programs(tmp_path_factory: pytest.TempPathFactory, data: st.Data
             assert len(s) == len(model)
     finally:
         store.close()
+
+
+AWARE, NAIVE = dt.datetime(2026, 1, 1, tzinfo=OFFSET), dt.datetime(2026, 1, 1)
+# Of each kind two keys, ascending, and the name of its type in an error.
+KINDS: dict[str, tuple[Any, Any]] = {
+    "int": (1, 2),
+    "float": (0.5, 1.5),
+    "Decimal": (Decimal("0.1"), Decimal("0.2")),
+    "Fraction": (Fraction(1, 3), Fraction(2, 3)),
+    "str": ("a", "b"),
+    "bytes": (b"a", b"b"),
+    "date": (dt.date(1, 1, 1), dt.date(9999, 1, 1)),
+    "datetime": (NAIVE, NAIVE.replace(hour=1)),
+    "datetime with an offset": (AWARE, AWARE.astimezone(dt.timezone.utc) + dt.timedelta(seconds=1)),
+    "time": (dt.time(1), dt.time(2)),
+    "time with an offset": (dt.time(12, tzinfo=OFFSET), dt.time(11, tzinfo=dt.timezone.utc)),
+    "timedelta": (dt.timedelta(-1), dt.timedelta(microseconds=1)),
+    "UUID": (uuid.UUID(int=1), uuid.UUID(int=2**127)),
+}
+NUMBERS = {"int", "float", "Decimal", "Fraction"}
+
+
+@pytest.mark.parametrize(("a", "b"), list(itertools.product(KINDS, KINDS)))
+def test_what_python_orders_is_ordered_and_nothing_else(root: persist.Dict, a: str, b: str) -> None:
+    (low, high), others = KINDS[a], KINDS[b]
+    root["s"] = persist.SortedDict({high: 1})
+    s = root["s"]
+    s[low] = 2
+    assert list(s) == [low, high]
+    for other in others:
+        if a == b or {a, b} <= NUMBERS:
+            s[other] = 3
+            assert list(s) == sorted({low, high, *KINDS[b]} & set(s.copy()))
+            assert s.bisect_left(other) == list(s).index(other)
+            continue
+        with pytest.raises(TypeError):
+            sorted([low, other])
+        for call in (lambda key: s.update({key: 3}), s.bisect, s.irange):
+            with pytest.raises(TypeError) as e:
+                call(other)
+            assert f"'{b}' and '{a}'" in str(e.value)
+        assert other not in s and list(s) == [low, high]
+
+
+def test_keys_that_nothing_orders(root: persist.Dict) -> None:
+    for key, name in [
+        (None, "NoneType"), (float("nan"), "NaN"), (1 + 2j, "complex"), ((1, 2), "tuple"), (frozenset(), "frozenset"),
+    ]:  # fmt: skip
+        root["s"] = persist.SortedDict()
+        for there in (False, True):
+            with pytest.raises(TypeError, match=name):
+                root["s"][key] = 1
+            if not there:
+                root["s"][1] = 1
+        assert list(root["s"]) == [1]
+
+
+def test_numbers_are_compared_exactly(path: Path) -> None:
+    keys = [
+        Decimal("0.1"), 0.1, Fraction(1, 10) + Fraction(1, 10**30), Decimal("0.10000000000000001"),
+        2**53, Decimal("9007199254740992.5"), 2**53 + 1, Fraction(2**54 + 3, 2), 2.0**54, Decimal(2**54) + 1,
+        -(10**400), Decimal("-1E+300"), float("-inf"), 5e-324, Decimal("1E-308"), 10**400, Fraction(-1, 3), -1 / 3,
+    ]  # fmt: skip
+    with persist.open(path) as store:
+        store.root["s"] = persist.SortedDict(dict.fromkeys(keys, 0))
+    with persist.open(path) as store:
+        s = store.root["s"]
+        assert list(s) == sorted(keys) and [type(k) for k in s] == [type(k) for k in sorted(keys)]
+        for n, key in enumerate(sorted(keys)):
+            assert (s.bisect_left(key), s.bisect_right(key), s.index(key)) == (n, n + 1, n)
+        for key in keys:
+            del s[key]
+        assert list(s) == []
+
+
+def test_moments_in_a_zone_are_found(root: persist.Dict) -> None:
+    zoneinfo = pytest.importorskip("zoneinfo")
+    try:
+        zone = zoneinfo.ZoneInfo("Europe/Berlin")
+    except zoneinfo.ZoneInfoNotFoundError:
+        zone = None
+    hours = [dt.datetime(2026, 6, 1, hour, tzinfo=dt.timezone.utc) for hour in range(5)]
+    root["s"] = persist.SortedDict(dict.fromkeys(hours, 0))
+    limit = hours[2].astimezone(zone or OFFSET)
+    assert list(root["s"].irange(limit)) == hours[2:]
+    assert list(root["s"].irange(maximum=limit, inclusive=(True, False))) == hours[:2]

@@ -14,11 +14,14 @@
 //!
 //! Bytes of a form: a tag, and behind most tags the length of what follows (4 bytes, little-endian).
 
+mod compare;
 mod form;
 mod numbers;
 mod times;
 
+pub(crate) use compare::compare;
 pub(crate) use form::Form;
+pub(crate) use numbers::float;
 
 use super::literal::{Token, walk};
 use form::{bytes_of, sized};

@@ -154,9 +154,9 @@ _roots = {}
 _LAZY = {
     "Counter": "_mappings",
     "DefaultDict": "_mappings",
-    "Deque": "_containers",
+    "Deque": "_deques",
     "OrderedDict": "_mappings",
-    "Set": "_containers",
+    "Set": "_sets",
     "SortedDict": "_sorted",
 }
 

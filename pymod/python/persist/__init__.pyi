@@ -1,7 +1,7 @@
 from os import PathLike
 from typing import Any, Literal, TypeVar
 
-from ._containers import Deque, Set
+from ._deques import Deque
 from ._link import Link
 from ._mappings import Counter, DefaultDict, OrderedDict
 from ._persist import (
@@ -39,6 +39,7 @@ from ._persist import (
     copy_out,
     open,
 )
+from ._sets import Set
 from ._sorted import SortedDict
 from ._typed import Opaque, register
 

@@ -284,8 +284,8 @@ async def next_change(watch, timeout):
         await waiter.sleep(left, watch)
 
 
-async def wait_list(items, timeout, pop, index):
-    """Wait until a List has an item; remove and return it if `pop`."""
+async def wait_filled(items, timeout, pop, index):
+    """Wait until a Dict has an entry or a List an item; remove and return the item if `pop`."""
 
     def attempt():
         """Return (item,), () if there is none, or None if other owners are in the way."""

@@ -8,6 +8,7 @@ from typing_extensions import Self
 
 from ._persist import (
     Change,
+    Dict,
     List,
     Lock as _Held,
     Store,
@@ -46,7 +47,9 @@ class Changes:
     async def __anext__(self) -> Change[Any]: ...
 
 async def next_change(watch: Watch[Any], timeout: float | None) -> Change[Any] | None: ...
-async def wait_list(items: List[_T], timeout: float | None, pop: bool, index: int) -> _T | None: ...
+async def wait_filled(
+    items: Dict[Any, Any] | List[_T], timeout: float | None, pop: bool, index: int
+) -> _T | None: ...
 def wake(waiters: list[Any]) -> None: ...
 async def run(
     store: Store, f: Callable[..., Awaitable[_T]], args: tuple[Any, ...], kwargs: dict[str, Any]

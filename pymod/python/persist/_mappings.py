@@ -5,8 +5,10 @@ classes that the store knows by themselves. Imported when the first of them is m
 import collections as _collections
 import operator as _operator
 
-from ._containers import Deque, Set, _atomic, _not_made
+from ._containers import _atomic, _not_made
+from ._deques import Deque
 from ._persist import Dict, List, Object, _find_container_class, _set_class, class_name as _class_name
+from ._sets import Set
 from ._sorted import SortedDict
 
 

@@ -14,7 +14,8 @@ _CHUNK = 128
 
 
 class SortedDict(Dict):
-    """A dict that lives in a store, with its keys in ascending order: all numbers, all str or all bytes.
+    """A dict that lives in a store, with its keys in ascending order: all numbers (also Decimal and Fraction), all str,
+    all bytes, or all of one type of `datetime`.
 
     One that the program makes is in no store until it is stored, and is the stored one from then on.
 

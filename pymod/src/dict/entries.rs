@@ -1,6 +1,6 @@
 //! Reading, setting and merging entries of a `Dict` and attributes of an object.
 
-use persist_core::store::{Key, Reader};
+use persist_core::store::{Key, Reader, Writer};
 use pyo3::exceptions::{PyKeyError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -13,8 +13,13 @@ use crate::proxies::place::{self, transient};
 use crate::proxies::proxy::Proxy;
 use crate::python::scalars::Scalar;
 use crate::python::{error, ffi};
+use crate::values::batch::Batch;
 use crate::values::contents::as_dict;
 use crate::values::fast::Fast;
+use crate::values::large::read_whole;
+
+/// A key and its value.
+pub(super) type Pair<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
 
 /// A KeyError like dict's.
 #[cold]
@@ -55,6 +60,48 @@ impl Dict {
         if emptied {
             self.emptied.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Remove an entry and return its value.
+    pub(super) fn take<'py>(&self, py: Python<'py>, key: &Key<'_>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let (shared, obj, mut emptied) = (&self.proxy()?.shared, self.proxy()?.obj, false);
+        let change = |w: &mut Writer<'_>, out: &mut Batch| {
+            emptied = false;
+            if let Some(value) = w.get(obj, key)? {
+                out.push(w, value)?;
+                w.remove(obj, key)?;
+                emptied = self.is_iterated() && w.len(obj)? == 0;
+            }
+            Ok(())
+        };
+        let value = shared.take(py, change, |batch| {
+            shared.placed(py, batch.next(py), obj, Some(*key))
+        });
+        self.note_emptied(emptied && value.is_ok());
+        value
+    }
+
+    /// Remove the last entry and return its key and value.
+    pub(super) fn take_last<'py>(&self, py: Python<'py>) -> PyResult<Option<Pair<'py>>> {
+        let (shared, obj, mut emptied) = (&self.proxy()?.shared, self.proxy()?.obj, false);
+        let change = |w: &mut Writer<'_>, out: &mut Batch| {
+            emptied = false;
+            if let Some(entry) = w.prev(obj, u64::MAX)? {
+                let key = read_whole(w, entry.key)?;
+                out.push(w, key.clone())?;
+                out.push(w, entry.value)?;
+                w.remove(obj, &key.as_key()?)?;
+                emptied = self.is_iterated() && w.len(obj)? == 0;
+            }
+            Ok(())
+        };
+        let pair = |batch: &mut Batch| match batch.next(py)? {
+            Some(key) => Ok(Some((key, batch.expect(py)?))),
+            None => Ok(None),
+        };
+        let entry = shared.take(py, change, |batch| shared.placed(py, pair(batch), obj, None));
+        self.note_emptied(emptied && entry.is_ok());
+        entry
     }
 }
 

@@ -2,6 +2,10 @@
 //!
 //! 1. It keeps a cursor, not a section: each step is its own section. Like dict's iterator it raises RuntimeError when
 //!    the number of entries has changed since it began.
+//! 2. It also raises it when the dict was emptied and filled again, by any process: the entries of a dict that was
+//!    empty are numbered behind all earlier ones (`core/src/object/dict`), so it meets more of them than it expects, or
+//!    none where some are left. For the attributes of an object, whose numbers begin again, `emptied` tells it of the
+//!    changes through this proxy.
 
 use persist_core::store::{Result, Value};
 use pyo3::exceptions::PyRuntimeError;
@@ -59,6 +63,7 @@ const BROKEN: u64 = u64::MAX - 1;
 )]
 enum Step {
     Changed,
+    Replaced,
     End,
     Entry {
         cursor: u64,
@@ -103,7 +108,14 @@ impl DictIter {
             } else {
                 r.next(proxy.obj, from)?
             };
-            let Some(entry) = next else { return Ok(Step::End) };
+            let Some(entry) = next else {
+                // The entries added since the beginning follow the cursor, so with entries left to come all of them
+                // precede it only if the dict has been emptied and their numbers began again. Backwards, they follow.
+                let left = self.left.load(Ordering::Relaxed) > 0;
+                let is_new =
+                    left && (!reverse || r.next(proxy.obj, 0)?.is_some_and(|first| first.cursor > from));
+                return Ok(if is_new { Step::Replaced } else { Step::End });
+            };
             let key = read_whole(r, entry.key)?;
             let (value, found) = match entry.value {
                 _ if part == Part::Key => (Value::None, None),
@@ -176,6 +188,7 @@ impl DictIter {
                     value,
                     found,
                 } => (cursor, key, value, found),
+                Step::Replaced => return keys_changed(),
                 Step::End if self.is_replaced(expected) => return keys_changed(),
                 Step::End => {
                     self.expected.store(END, Ordering::Relaxed);

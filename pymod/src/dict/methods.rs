@@ -20,12 +20,16 @@ use crate::locks::take::{self, LockKey};
 use crate::proxies::dict::Dict;
 use crate::proxies::place::{self, Place, transient};
 use crate::proxies::reference::{self, Target};
+use crate::python::arguments::duration;
 use crate::python::ffi;
 use crate::python::scalars::Scalar;
 use crate::values::contents::{Part, as_dict};
-use crate::values::large::read_whole;
 use crate::values::show::{self, Shape};
+use crate::watch::waiting;
 use crate::watch::watching::{Watch, watch};
+
+/// What a wait is for.
+const ENTRY: &str = "an entry";
 
 #[pymethods]
 impl Dict {
@@ -244,24 +248,11 @@ impl Dict {
             Some(default) => plain.call_method1("pop", (key, default)),
             None => plain.call_method1("pop", (key,)),
         });
-        let (obj, mut emptied) = (self.proxy()?.obj, false);
         let Some(scalar) = Scalar::sought(key)? else {
-            self.proxy()?.shared.check_change(py, obj)?;
+            self.proxy()?.shared.check_change(py, self.proxy()?.obj)?;
             return default.ok_or_else(|| key_error(key));
         };
-        let name = scalar.key();
-        let mut batch = self.proxy()?.shared.take(py, |w, out| {
-            emptied = false;
-            if let Some(value) = w.get(obj, &name)? {
-                out.push(w, value)?;
-                w.remove(obj, &name)?;
-                emptied = self.is_iterated() && w.len(obj)? == 0;
-            }
-            Ok(())
-        })?;
-        self.note_emptied(emptied);
-        let shared = &self.proxy()?.shared;
-        match shared.placed(py, batch.next(py), obj, Some(name))? {
+        match self.take(py, &scalar.key())? {
             Some(value) => Ok(value),
             None => default.ok_or_else(|| key_error(key)),
         }
@@ -270,23 +261,8 @@ impl Dict {
     /// Remove and return the last entry.
     fn popitem<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         transient!(self, py, plain => plain.call_method0("popitem")?.extract());
-        let (obj, mut emptied) = (self.proxy()?.obj, false);
-        let mut batch = self.proxy()?.shared.take(py, |w, out| {
-            emptied = false;
-            if let Some(entry) = w.prev(obj, u64::MAX)? {
-                let key = read_whole(w, entry.key)?;
-                out.push(w, key.clone())?;
-                out.push(w, entry.value)?;
-                w.remove(obj, &key.as_key()?)?;
-                emptied = self.is_iterated() && w.len(obj)? == 0;
-            }
-            Ok(())
-        })?;
-        self.note_emptied(emptied);
-        match batch.next(py)? {
-            Some(key) => Ok((key, batch.expect(py)?)),
-            None => Err(PyKeyError::new_err("popitem(): dictionary is empty")),
-        }
+        self.take_last(py)?
+            .ok_or_else(|| PyKeyError::new_err("popitem(): dictionary is empty"))
     }
 
     /// Return the value for key; if the key is missing, store default first.
@@ -436,6 +412,32 @@ impl Dict {
     ) -> PyResult<Bound<'py, Watch>> {
         let target = (slf.as_any(), slf.get().proxy()?);
         watch(slf.py(), &target.1.shared, Some(target), callback, timeout)
+    }
+
+    /// Wait until the dict is not empty; raise LockTimeout (a TimeoutError) after timeout seconds.
+    ///
+    /// >>> root['seen'] = {'a': 1}
+    /// >>> root['seen'].wait(timeout=60)
+    #[pyo3(signature = (timeout = None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        waiting::until(py, self.proxy()?, duration(timeout)?, ENTRY, || {
+            Ok((self.count(py)? != 0).then_some(()))
+        })
+    }
+
+    /// Return the exception for a wait that took too long.
+    fn _late(&self, py: Python<'_>, timeout: f64) -> PyResult<Py<PyAny>> {
+        let e = waiting::late(py, self.proxy()?, duration(Some(timeout))?, ENTRY);
+        Ok(e.into_value(py).into_any())
+    }
+
+    /// Await what `wait` waits for, without blocking the event loop.
+    #[pyo3(signature = (timeout = None))]
+    fn wait_async<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        duration(timeout)?;
+        slf.py()
+            .import("persist._aio")?
+            .call_method1("wait_filled", (slf, timeout, false, 0))
     }
 
     /// Lock the dict, or one entry, exclusively: no other owner can lock or change it.

@@ -4,7 +4,7 @@
 //! 2. Decisions that need Python (equality, an order) are made on a copy. The section that changes the list then checks
 //!    that the list still equals the copy.
 
-use persist_core::store::{In, Key, Reader, Result, Value};
+use persist_core::store::{In, Key, Obj, Reader, Result, Value, Writer};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyMemoryView, PyTuple};
@@ -15,6 +15,7 @@ use crate::proxies::place::{self, transient};
 use crate::python::ffi;
 use crate::python::indices::{At, Span, position};
 use crate::python::scalars::same;
+use crate::values::batch::Batch;
 use crate::values::large::read_whole;
 
 /// The number of items that a search reads in one section.
@@ -45,6 +46,17 @@ pub(crate) fn is_same(r: &Reader<'_>, item: Option<Value>, arg: &Arg<'_>) -> Res
         (Some(item), Arg::Scalar(scalar)) => Ok(same(&read_whole(r, item)?, scalar)),
         _ => Ok(false),
     }
+}
+
+/// Read and remove the item at an index, if there is one.
+fn take_item(w: &mut Writer<'_>, list: Obj, index: isize, out: &mut Batch) -> Result<()> {
+    if let Some(at) = position(index as i64, w.len(list)?) {
+        if let Some(item) = w.item(list, at)? {
+            out.push(w, item)?;
+        }
+        w.remove_items(list, at, at + 1)?;
+    }
+    Ok(())
 }
 
 impl List {
@@ -170,17 +182,15 @@ impl List {
         index: isize,
     ) -> PyResult<(Option<Bound<'py, PyAny>>, u64)> {
         let (obj, mut len) = (self.proxy()?.obj, 0);
-        let mut batch = self.proxy()?.shared.take(py, |w, out| {
-            len = w.len(obj)?;
-            if let Some(at) = position(index as i64, len) {
-                if let Some(item) = w.item(obj, at)? {
-                    out.push(w, item)?;
-                }
-                w.remove_items(obj, at, at + 1)?;
-            }
-            Ok(())
-        })?;
-        let item = self.proxy()?.shared.placed(py, batch.next(py), obj, None)?;
+        let shared = &self.proxy()?.shared;
+        let item = shared.take(
+            py,
+            |w, out| {
+                len = w.len(obj)?;
+                take_item(w, obj, index, out)
+            },
+            |batch| shared.placed(py, batch.next(py), obj, None),
+        )?;
         Ok((item, len))
     }
 
@@ -191,16 +201,12 @@ impl List {
         index: isize,
     ) -> PyResult<Option<Option<Bound<'py, PyAny>>>> {
         let obj = self.proxy()?.obj;
-        let batch = self.proxy()?.shared.try_take(py, |w, out| {
-            if let Some(at) = position(index as i64, w.len(obj)?) {
-                if let Some(item) = w.item(obj, at)? {
-                    out.push(w, item)?;
-                }
-                w.remove_items(obj, at, at + 1)?;
-            }
-            Ok(())
-        })?;
-        batch.map(|mut batch| batch.next(py)).transpose()
+        let shared = &self.proxy()?.shared;
+        shared.try_take(
+            py,
+            |w, out| take_item(w, obj, index, out),
+            |batch| shared.placed(py, batch.next(py), obj, None),
+        )
     }
 
     pub(crate) fn slice<'py>(&self, py: Python<'py>, span: Span) -> PyResult<Bound<'py, PyList>> {

@@ -297,9 +297,7 @@ impl List {
 
     /// Return the exception for a wait that took too long.
     fn _late(&self, py: Python<'_>, timeout: f64) -> PyResult<Py<PyAny>> {
-        let after = duration(Some(timeout))?.unwrap_or_default();
-        let proxy = self.proxy()?;
-        let e = waiting::late(py, &proxy.shared, proxy.obj, after, "an item");
+        let e = waiting::late(py, self.proxy()?, duration(Some(timeout))?, "an item");
         Ok(e.into_value(py).into_any())
     }
 
@@ -309,7 +307,7 @@ impl List {
         duration(timeout)?;
         slf.py()
             .import("persist._aio")?
-            .call_method1("wait_list", (slf, timeout, false, 0))
+            .call_method1("wait_filled", (slf, timeout, false, 0))
     }
 
     /// Await what `pop_wait` returns, without blocking the event loop. A task that is cancelled takes no item.
@@ -325,7 +323,7 @@ impl List {
         duration(timeout)?;
         slf.py()
             .import("persist._aio")?
-            .call_method1("wait_list", (slf, timeout, true, index))
+            .call_method1("wait_filled", (slf, timeout, true, index))
     }
 
     /// Remove the first item equal to value.

@@ -28,6 +28,13 @@ pub(crate) struct Found {
     known: Known,
 }
 
+impl Found {
+    /// Return whether a class of the program may take part in creating the proxy.
+    pub(crate) fn has_class(&self) -> bool {
+        self.class.is_some()
+    }
+}
+
 /// Describe and pin a container. Nothing is pinned if this fails.
 pub(crate) fn find(shared: &Shared, r: &Reader<'_>, obj: Obj) -> Result<Found> {
     let HandleInfo { kind, class, known } = r.open_handle(obj)?;

@@ -301,7 +301,7 @@ pub(crate) fn to_py(py: Python<'_>, e: Error, store: &Path) -> PyErr {
             Err(e) => e,
         },
         Error::Gone(_) => raise(py, |t| &t.gone, message),
-        Error::WrongKind { .. } => made(&py.get_type::<PyTypeError>(), (message,)),
+        Error::WrongKind { .. } | Error::NoOrder { .. } => made(&py.get_type::<PyTypeError>(), (message,)),
         Error::NoKey => made(&py.get_type::<PyKeyError>(), (message,)),
         Error::Index { .. } => made(&py.get_type::<PyIndexError>(), ("list index out of range",)),
         Error::Invalid { .. } => made(&py.get_type::<PyValueError>(), (message,)),

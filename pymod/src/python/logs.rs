@@ -2,12 +2,13 @@
 //!
 //! 1. A record is made where no Python may run: in a section, on a thread of the engine. It waits in a queue until the
 //!    main thread runs Python code, or a call delivers it that takes time anyway.
-//! 2. The queue is bounded, and logging never waits: a record that finds it full or in use is dropped.
+//! 2. The queue is bounded, and logging never waits: a record that finds it full or in use is dropped and counted. The
+//!    next delivery logs the count, after the records that came before.
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use pyo3::prelude::*;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The most records that wait.
 const MOST: usize = 256;
@@ -17,6 +18,8 @@ const TRIES: usize = 100;
 struct Logs;
 
 static QUEUE: Mutex<Vec<(Level, String)>> = Mutex::new(Vec::new());
+/// Records that were dropped since the last delivery.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
 /// The program ends: nothing is delivered any more.
 static ENDED: AtomicBool = AtomicBool::new(false);
 
@@ -34,6 +37,8 @@ impl Log for Logs {
             if let Ok(mut queue) = QUEUE.try_lock() {
                 if queue.len() < MOST {
                     queue.push(made);
+                } else {
+                    DROPPED.fetch_add(1, Ordering::Relaxed);
                 }
                 drop(queue);
                 super::ffi::call_soon(deliver);
@@ -41,6 +46,8 @@ impl Log for Logs {
             }
             std::thread::yield_now();
         }
+        DROPPED.fetch_add(1, Ordering::Relaxed);
+        super::ffi::call_soon(deliver);
     }
 
     fn flush(&self) {}
@@ -57,9 +64,14 @@ pub(crate) fn install() {
 /// Give the records to `logging`. What its handlers raise is reported as that of a destructor is.
 #[cold]
 pub(crate) fn deliver(py: Python<'_>) {
-    let Ok(records) = QUEUE.try_lock().map(|mut queue| std::mem::take(&mut *queue)) else {
+    let Ok(mut records) = QUEUE.try_lock().map(|mut queue| std::mem::take(&mut *queue)) else {
         return;
     };
+    match DROPPED.swap(0, Ordering::Relaxed) {
+        0 => {}
+        1 => records.push((Level::Warn, "1 record was dropped: too many waited".to_owned())),
+        n => records.push((Level::Warn, format!("{n} records were dropped: too many waited"))),
+    }
     for (level, text) in records {
         let level = match level {
             Level::Error => 40,

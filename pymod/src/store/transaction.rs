@@ -1,86 +1,20 @@
 //! `with store.transaction()`, and `Store.run`.
 //!
-//! 1. A transaction belongs to a thread's running task (`tasks`). A block inside it is a savepoint.
-//! 2. A block is ended by the engine's token for it, so that any thread and task can leave it: a generator may be
-//!    closed anywhere.
-//! 3. An instance that became persistent in a block that is undone is transient again (`NewInstances`). The list of
-//!    these instances is in order of time, and a block records its length at the beginning.
+//! 1. A transaction belongs to a thread's running task (`tasks`). A block inside it is a savepoint (`values::blocks`).
 
-use persist_core::store::{Actor, Block, Error, Wait};
+use persist_core::store::Error;
 use pyo3::exceptions::{PyResourceWarning, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use crate::engine::bells::{Awaited, Bell};
 use crate::engine::shared::Shared;
 use crate::proxies::dict::Dict;
 use crate::proxies::list::List;
-use crate::proxies::object::{Object, forget_kept_attributes};
+use crate::proxies::object::Object;
 use crate::python::error;
-
-/// An open block.
-#[derive(Clone, Copy)]
-struct Begun {
-    block: Block,
-    /// The number of instances that had become persistent in the transaction before the block.
-    born: usize,
-}
-
-/// Begin a block. Waits for transactions of other owners.
-fn begin(py: Python<'_>, shared: &Shared) -> PyResult<Begun> {
-    shared.check_writable(py)?;
-    shared.set_task(py);
-    let begun = match shared.store.begin(&mut Wait::never()) {
-        // The calling thread keeps its identity while it waits without the interpreter.
-        Err(e) => shared.retry_or_undo(
-            py,
-            e,
-            Some(shared.timeout()),
-            |wait| shared.store.begin(wait),
-            || shared.store.rollback(),
-        )?,
-        Ok(block) => block,
-    };
-    Ok(note(shared, begun))
-}
-
-fn note(shared: &Shared, block: Block) -> Begun {
-    shared.core.open_scopes.fetch_add(1, Ordering::Relaxed);
-    if shared.store.level_of(block) == Some(0) {
-        // The instances of a transaction that was rolled back stay transient.
-        shared.core.new_instances.take(0);
-    }
-    Begun {
-        block,
-        born: shared.core.new_instances.len(),
-    }
-}
-
-/// End a block.
-fn end(py: Python<'_>, shared: &Shared, begun: Begun, commit: bool) -> PyResult<()> {
-    shared.set_task(py);
-    let level = shared.store.level_of(begun.block);
-    // Take them before the latch is released: after that, the list belongs to the next transaction.
-    let born = match (level, commit) {
-        (Some(0), _) => shared.core.new_instances.take(0),
-        (Some(_), false) => shared.core.new_instances.take(begun.born),
-        _ => Vec::new(),
-    };
-    let done = py.detach(|| shared.store.end_without_wait(begun.block, commit));
-    shared.core.open_scopes.fetch_sub(1, Ordering::Relaxed);
-    if commit && done.is_ok() {
-        forget_kept_attributes(py, born);
-    }
-    shared.wake_tasks(py);
-    done.map_err(|e| shared.fail(py, e))?;
-    if commit && shared.store.must_await_durability() {
-        shared.await_durability(py)?;
-    }
-    Ok(())
-}
+use crate::values::blocks::{Begun, begin, end, run_block, try_begin};
 
 /// See `Store.run`.
 pub(crate) fn run<'py>(
@@ -89,37 +23,7 @@ pub(crate) fn run<'py>(
     args: &Bound<'py, PyTuple>,
     kwargs: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let py = f.py();
-    shared.set_task(py);
-    let inner = shared.store.in_transaction();
-    let (started, mut pause) = (Instant::now(), Duration::from_micros(200));
-    loop {
-        let begun = begin(py, shared)?;
-        let result = match f.call(args, kwargs) {
-            Ok(result) => end(py, shared, begun, true).map(|()| result),
-            Err(e) => {
-                end(py, shared, begun, false)?;
-                Err(e)
-            }
-        };
-        let left = shared.timeout().saturating_sub(started.elapsed());
-        match result {
-            Err(e) if !inner && error::is_conflict(py, &e) && !left.is_zero() => {
-                py.check_signals()?;
-                let free = shared.wait(py, Some(left), |wait| {
-                    match shared.store.wait_for_conflict(Actor::Thread, wait) {
-                        Err(Error::Interrupted) => Err(Error::Interrupted),
-                        done => Ok(done.is_ok()),
-                    }
-                })?;
-                if !free {
-                    py.detach(|| std::thread::sleep(pause.min(left)));
-                    pause = (pause * 2).min(Duration::from_millis(20));
-                }
-            }
-            result => return result,
-        }
-    }
+    run_block(f.py(), shared, || f.call(args, kwargs))
 }
 
 /// Return a transaction of the store that holds a Dict, a List or an object; None if `container` is none of them.
@@ -226,17 +130,10 @@ impl Transaction {
 
     /// Enter if that needs no wait, else return False. For the asynchronous form.
     fn _try_enter(&self, py: Python<'_>) -> PyResult<bool> {
-        let shared = &self.shared;
-        shared.check_writable(py)?;
-        shared.set_task(py);
-        match shared.store.begin(&mut Wait::never()) {
-            Ok(block) => {
-                self.begun().push(note(shared, block));
-                Ok(true)
-            }
-            Err(Error::WouldBlock { .. } | Error::Timeout { .. } | Error::OtherTask { .. }) => Ok(false),
-            Err(e) => Err(shared.fail(py, e)),
-        }
+        let begun = try_begin(py, &self.shared)?;
+        let entered = begun.is_some();
+        self.begun().extend(begun);
+        Ok(entered)
     }
 }
 

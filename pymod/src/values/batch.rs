@@ -21,6 +21,10 @@ pub(crate) struct Batch {
     values: VecDeque<Whole>,
     found: VecDeque<Found>,
     stale: Vec<Obj>,
+    /// Values whose objects are made by code of the program (a decoder, a class) are not to be taken out: it may raise.
+    plain: bool,
+    /// Such a value was met.
+    deferred: bool,
 }
 
 impl Batch {
@@ -32,12 +36,28 @@ impl Batch {
             values: VecDeque::new(),
             found: VecDeque::new(),
             stale: Vec::new(),
+            plain: false,
+            deferred: false,
         }
+    }
+
+    /// An empty batch for values that are taken out without a block that brings them back if their objects cannot be
+    /// made.
+    pub(super) fn only_plain(shared: &Arc<Shared>) -> Batch {
+        let mut batch = Batch::new(shared, true);
+        batch.plain = true;
+        batch
+    }
+
+    /// Return whether a value that needs a block was met.
+    pub(super) fn is_deferred(&self) -> bool {
+        self.deferred
     }
 
     /// A write section begins (again): results of an earlier run are invalid.
     pub(crate) fn restart(&mut self) {
         self.values.clear();
+        self.deferred = false;
         self.stale.extend(self.found.drain(..).map(|f| f.obj));
     }
 
@@ -52,11 +72,15 @@ impl Batch {
         match value {
             Value::Obj(obj) => {
                 let found = find(&self.shared, r, obj)?;
+                self.deferred |= self.plain && found.has_class();
                 self.found.push_back(found);
                 self.values.push_back(Whole::Value(value));
             }
-            Value::Large(_) if self.whole => self.values.push_back(Whole::Value(read_whole(r, value)?)),
-            value => self.values.push_back(Whole::Value(value)),
+            value => {
+                let value = if self.whole { read_whole(r, value)? } else { value };
+                self.deferred |= self.plain && matches!(value, Value::Typed(_));
+                self.values.push_back(Whole::Value(value));
+            }
         }
         Ok(())
     }

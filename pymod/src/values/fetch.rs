@@ -1,7 +1,7 @@
 //! Reading values from the store: read in a section, converted into Python objects after it.
 
 use persist_core::store::door::{Short, Word};
-use persist_core::store::{Key, Large, Obj, Reader, Result, Value, Writer};
+use persist_core::store::{Key, Large, Obj, Reader, Result, Value};
 use pyo3::prelude::*;
 use pyo3::types::PyBool;
 use std::sync::Arc;
@@ -147,33 +147,5 @@ impl Shared {
             }
             attempt += 1;
         }
-    }
-
-    /// Like `take`; None if other owners are in the way.
-    pub(crate) fn try_take(
-        self: &Arc<Self>,
-        py: Python<'_>,
-        mut f: impl FnMut(&mut Writer<'_>, &mut Batch) -> Result<()> + Send,
-    ) -> PyResult<Option<Batch>> {
-        let mut batch = Batch::new(self, true);
-        let done = self.try_write(py, |w| {
-            batch.restart();
-            f(w, &mut batch)
-        })?;
-        Ok(done.map(|()| batch))
-    }
-
-    /// Change the store and read values from it, in one section.
-    pub(crate) fn take(
-        self: &Arc<Self>,
-        py: Python<'_>,
-        mut f: impl FnMut(&mut Writer<'_>, &mut Batch) -> Result<()> + Send,
-    ) -> PyResult<Batch> {
-        let mut batch = Batch::new(self, true);
-        self.write(py, |w| {
-            batch.restart();
-            f(w, &mut batch)
-        })?;
-        Ok(batch)
     }
 }

@@ -1,6 +1,6 @@
 //! Blocking until something can be done with a container: an attempt, repeated after each change of it.
 
-use persist_core::store::{Error, LockTarget, Obj, Wait};
+use persist_core::store::{Error, LockTarget, Wait};
 use pyo3::prelude::*;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -58,7 +58,7 @@ pub(crate) fn until<T>(
             feed.next(&mut Wait::never()).map_err(|e| shared.fail(py, e))?;
         }
     }
-    Err(late(py, shared, proxy.obj, timeout.unwrap_or_default(), what))
+    Err(late(py, proxy, timeout, what))
 }
 
 fn sleep(py: Python<'_>, shared: &Arc<Shared>, at: u64, left: Option<Duration>) -> PyResult<()> {
@@ -77,11 +77,15 @@ fn sleep(py: Python<'_>, shared: &Arc<Shared>, at: u64, left: Option<Duration>) 
 }
 
 /// The exception for a wait that took too long.
-pub(crate) fn late(py: Python<'_>, shared: &Arc<Shared>, obj: Obj, after: Duration, what: &str) -> PyErr {
-    let path = shared.store.path_of(LockTarget { obj, key: None });
+pub(crate) fn late(py: Python<'_>, proxy: &Proxy, after: Option<Duration>, what: &str) -> PyErr {
+    let target = LockTarget {
+        obj: proxy.obj,
+        key: None,
+    };
+    let path = proxy.shared.store.path_of(target);
     error::late(
         py,
-        after,
+        after.unwrap_or_default(),
         what,
         path.as_deref().unwrap_or("what is not in the graph"),
     )

@@ -169,7 +169,12 @@ pub(crate) fn _sorted_position<'py>(
         let bisect = if after { "bisect_right" } else { "bisect_left" };
         return py.import("bisect")?.call_method1(bisect, (sorted(&plain)?, key));
     }
-    let (proxy, scalar) = (dict.get().proxy()?, Scalar::key_of(key)?);
+    // What no key equals may lie between keys, as a datetime in a zone.
+    let scalar = match Scalar::sought(key)? {
+        Some(scalar) => scalar,
+        None => Scalar::key_of(key)?,
+    };
+    let proxy = dict.get().proxy()?;
     let key = scalar.key();
     let at = proxy
         .shared

@@ -5,6 +5,7 @@
 
 use super::form::{Form, sized};
 use crate::object::literal::{Token, from_decimal, number, trim};
+use std::cmp::Ordering;
 
 /// Decimal digits of the largest decimal, before and behind the point.
 const DIGITS: usize = 308;
@@ -12,7 +13,7 @@ const DIGITS: usize = 308;
 const MAGNITUDE: usize = 128;
 
 /// Return the form of a float.
-pub(super) fn float(x: f64) -> Form {
+pub(crate) fn float(x: f64) -> Form {
     match integral(x) {
         Some((negative, magnitude)) => Form::Int(negative, magnitude),
         None => Form::Float(x.to_bits()),
@@ -162,6 +163,87 @@ fn ratio(negative: bool, numerator: Vec<u8>, denominator: Vec<u8>) -> Option<For
     Some(Form::Other(out))
 }
 
+/// A finite number as sign, numerator and denominator.
+pub(super) struct Ratio {
+    negative: bool,
+    numerator: Vec<u32>,
+    denominator: Vec<u32>,
+}
+
+impl Ratio {
+    /// Return the finite number that a form is.
+    pub(super) fn of(form: &Form) -> Option<Ratio> {
+        let (negative, numerator, denominator) = match form {
+            Form::Int(negative, magnitude) => (*negative, limbs(magnitude), vec![1]),
+            Form::Float(bits) => {
+                let x = f64::from_bits(*bits);
+                if !x.is_finite() {
+                    return None;
+                }
+                let (fraction, exponent) = (bits & ((1 << 52) - 1), bits >> 52 & 0x7ff);
+                // A subnormal number has the exponent of the smallest normal one, and no hidden bit.
+                let (mantissa, exponent) = match exponent {
+                    0 => (fraction, 1),
+                    exponent => (fraction | 1 << 52, exponent as usize),
+                };
+                let (up, down) = (exponent.saturating_sub(1075), 1075usize.saturating_sub(exponent));
+                let mantissa = limbs(&mantissa.to_le_bytes());
+                (x < 0.0, shift_left(&mantissa, up), shift_left(&[1], down))
+            }
+            Form::Other(bytes) => {
+                let (negative, rest) = bytes.strip_prefix(b"R")?.split_first()?;
+                let (numerator, rest) = part(rest)?;
+                (*negative != 0, limbs(numerator), limbs(part(rest)?.0))
+            }
+        };
+        Some(Ratio {
+            negative,
+            numerator,
+            denominator,
+        })
+    }
+
+    fn sign(&self) -> i8 {
+        match (self.numerator.is_empty(), self.negative) {
+            (true, _) => 0,
+            (false, true) => -1,
+            (false, false) => 1,
+        }
+    }
+
+    /// Compare the values, exactly.
+    pub(super) fn compare(&self, other: &Ratio) -> Ordering {
+        let signs = self.sign().cmp(&other.sign());
+        if signs.is_ne() || self.sign() == 0 {
+            return signs;
+        }
+        let (a, b) = (
+            (&self.numerator, &other.denominator),
+            (&other.numerator, &self.denominator),
+        );
+        // A product has as many bits as both factors together, or one less: that decides between an integer of any
+        // length and a ratio, whose length is bounded.
+        let (here, there) = (bits(a.0) + bits(a.1), bits(b.0) + bits(b.1));
+        let sizes = if here < there.saturating_sub(1) {
+            Ordering::Less
+        } else if there < here.saturating_sub(1) {
+            Ordering::Greater
+        } else if self.denominator == other.denominator {
+            compare(a.0, b.0)
+        } else {
+            compare(&product(a.0, a.1), &product(b.0, b.1))
+        };
+        if self.negative { sizes.reverse() } else { sizes }
+    }
+}
+
+/// Split off a number of the bytes of a form (`sized`).
+fn part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (head, rest) = bytes.split_at_checked(5)?;
+    let len = u32::from_le_bytes(head.get(1..)?.try_into().ok()?);
+    rest.split_at_checked(len as usize)
+}
+
 // --- natural numbers: limbs of 32 bits, the lowest first, the highest not zero --------------------
 
 fn limbs(magnitude: &[u8]) -> Vec<u32> {
@@ -209,7 +291,22 @@ fn shift_right(n: &mut Vec<u32>, by: usize) {
     strip(n);
 }
 
-fn compare(a: &[u32], b: &[u32]) -> std::cmp::Ordering {
+fn product(a: &[u32], b: &[u32]) -> Vec<u32> {
+    let mut out = vec![0u32; a.len() + b.len()];
+    for (i, x) in a.iter().enumerate() {
+        let mut carry = 0;
+        for (j, y) in b.iter().enumerate() {
+            let wide = u64::from(*x) * u64::from(*y) + u64::from(out[i + j]) + carry;
+            out[i + j] = wide as u32;
+            carry = wide >> 32;
+        }
+        out[i + b.len()] = carry as u32;
+    }
+    strip(&mut out);
+    out
+}
+
+fn compare(a: &[u32], b: &[u32]) -> Ordering {
     a.len()
         .cmp(&b.len())
         .then_with(|| a.iter().rev().cmp(b.iter().rev()))

@@ -28,6 +28,8 @@ pub(super) enum Form {
 }
 
 pub(super) const FORM_LARGE: u16 = 3;
+/// The form of an empty dict has the number of its next entry without this many bits.
+const EMPTIED: u32 = 16;
 
 impl Head {
     #[inline]
@@ -50,6 +52,23 @@ impl Head {
             bits => Shape::new(usize::from(self.form >> 2), bits == 2)
                 .map(Form::Small)
                 .ok_or_else(|| Error::corrupt("a dict body of an impossible size", self.h)),
+        }
+    }
+
+    /// Return the number of the first entry of an empty dict.
+    pub(super) fn first_seq(&self) -> u64 {
+        match self.form & 3 {
+            0 => (u64::from(self.form >> 2) << EMPTIED) + 1,
+            _ => 1,
+        }
+    }
+
+    /// Return the form of this dict without entries; `next` is the number that its next entry would have had.
+    pub(super) fn form_when_empty(&self, next: u64) -> u16 {
+        // Of an object, the form may be the number of its values (`class::attr`).
+        match self.counted {
+            true => (((next >> EMPTIED) + 1) << 2) as u16,
+            false => 0,
         }
     }
 

@@ -11,8 +11,10 @@
 //! Invariants (`verify` checks them):
 //! 1. Every entry has a sequence number, from 1 up, that it keeps for life, however the body around it
 //!    changes. A new entry gets a higher one than any the body ever had. A cursor is a sequence number.
-//!    (Numbers restart only when the dict has been empty.)
-//! 2. `header::FORM` is the form and, for small ones, the capacity; 0 goes with a null body.
+//!    The form of an empty dict tells from where on its next entries are numbered, so that a cursor from before
+//!    lies before or after all of them. (Numbers restart if the dict was emptied 16384 times, by a conversion,
+//!    and for the attributes of an object.)
+//! 2. `header::FORM` is the form and, for small ones, the capacity; form 0 goes with a null body.
 //! 3. The body stores its number of entries; a header of kind dict repeats it in `header::CLASS_OR_LEN`.
 //! 4. No operation but `verify` does work that grows with the number of entries, except for hash collisions.
 //!
@@ -21,7 +23,7 @@
 //! | BITS | FIELD |
 //! | --- | --- |
 //! | 0..1 | 0: no body, 1: small dense, 2: small sparse, 3: large |
-//! | 2..15 | capacity of a small body in entries |
+//! | 2..15 | small: capacity of the body in entries; without a body: the number of the next entry, in units of 2^16 |
 
 mod entry;
 mod head;
@@ -123,6 +125,16 @@ fn insert<W: PagesMut>(w: &mut W, head: &mut Head, key: Word, hash: u64, value: 
         Form::Large => large::body::insert(w, head.body, key, hash, value)?,
     };
     head.set_len(w, len)
+}
+
+/// Return the form of the dict at `h` after all its entries have been taken at once.
+pub fn form_when_empty<P: Pages>(p: &P, h: Addr) -> Result<u16> {
+    let head = Head::read(p, h)?;
+    Ok(match head.form()? {
+        Form::Empty => head.form,
+        Form::Small(shape) => head.form_when_empty(small::parts(p, head.body, shape)?.0),
+        Form::Large => head.form_when_empty(large::body::next_seq(p, head.body)?),
+    })
 }
 
 /// Remove a key. Return its value word.

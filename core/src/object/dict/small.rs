@@ -248,7 +248,8 @@ pub(super) fn create<W: PagesMut>(
     hash: u64,
     value: Word,
 ) -> Result<u64> {
-    let (form, body) = build_tagged(w, &[(DictEntry { seq: 1, key, value }, tag(hash))], 2, FIRST)?;
+    let seq = head.first_seq();
+    let (form, body) = build_tagged(w, &[(DictEntry { seq, key, value }, tag(hash))], seq + 1, FIRST)?;
     head.set_body(w, form, body)?;
     Ok(1)
 }
@@ -402,7 +403,7 @@ pub(super) fn remove<W: PagesMut>(w: &mut W, head: &mut Head, shape: Shape, i: u
         return Err(Error::corrupt("a dict body that counts its entries wrong", at));
     };
     if live == 0 {
-        head.set_body(w, 0, Addr::NULL)?;
+        head.set_body(w, head.form_when_empty(next), Addr::NULL)?;
         heap::free(w, at)?;
         return Ok(0);
     }
@@ -430,7 +431,7 @@ pub(super) fn from_large<W: PagesMut>(w: &mut W, head: &mut Head, live: u64, nex
     }
     large::free(w, at)?;
     let (form, body) = if entries.is_empty() {
-        (0, Addr::NULL)
+        (head.form_when_empty(next), Addr::NULL)
     } else {
         build(w, &entries, next, entries.len() + entries.len() / 2)?
     };

@@ -23,7 +23,7 @@
 
 mod order;
 
-pub use order::order;
+pub use order::{order, type_name};
 
 use super::canonical::Form;
 use super::scalar::{self, ScalarKind};

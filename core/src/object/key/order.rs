@@ -1,7 +1,9 @@
-//! The order of keys, as Python compares them: numbers by value, str by code points, bytes by bytes, dates. Keys of
-//! different families have no order, and neither have None and NaN.
+//! The order of keys, as Python compares them: numbers of all types by value, str by code points, bytes by bytes,
+//! dates, times and datetimes (those with an offset by the moment, and not with those without), timedeltas, UUIDs. Keys
+//! of different families have no order, and neither have None, complex numbers and NaN.
 
 use super::{DOUBLE, Num, num_float, num_int};
+use crate::object::canonical::{self, Form};
 use crate::object::value::Key;
 use std::cmp::Ordering;
 
@@ -11,14 +13,71 @@ pub fn order(a: &Key<'_>, b: &Key<'_>) -> Option<Ordering> {
     match (a, b) {
         // The order of UTF-8 is that of the code points, lone surrogates included.
         (Key::Str(a), Key::Str(b)) | (Key::Bytes(a), Key::Bytes(b)) => Some(a.cmp(b)),
-        // The text of a date is as long as that of another, and has the year first.
-        (Key::Typed(a), Key::Typed(b)) if &*a.name == "date" && &*b.name == "date" => {
-            Some(a.payload.cmp(&b.payload))
-        }
+        (Key::Typed(_), _) | (_, Key::Typed(_)) => typed(a, b),
         _ => {
             let (mut here, mut there) = ([0; DOUBLE], [0; DOUBLE]);
             numbers(number(a, &mut here)?, number(b, &mut there)?)
         }
+    }
+}
+
+#[cold]
+fn typed(a: &Key<'_>, b: &Key<'_>) -> Option<Ordering> {
+    if let (Key::Typed(a), Key::Typed(b)) = (a, b)
+        && a.name == b.name
+    {
+        match &*a.name {
+            // The text of one is as long as that of another, with the year or the highest digit first.
+            "date" | "uuid" => return Some(a.payload.cmp(&b.payload)),
+            "timedelta" => return Some(delta(&a.payload)?.cmp(&delta(&b.payload)?)),
+            _ => {}
+        }
+    }
+    canonical::compare(&form(a)?, &form(b)?)
+}
+
+/// The form of a key whose type has an order.
+fn form(key: &Key<'_>) -> Option<Form> {
+    Some(match *key {
+        Key::Int(n) => Form::Int(n < 0, n.unsigned_abs().to_le_bytes().to_vec()),
+        Key::Bool(b) => Form::Int(false, vec![u8::from(b)]),
+        Key::Float(x) => canonical::float(x),
+        Key::BigInt { negative, magnitude } => Form::Int(negative, magnitude.to_vec()),
+        Key::Typed(typed) if ["decimal", "fraction", "datetime", "time"].contains(&&*typed.name) => {
+            canonical::form(&typed.name, &typed.payload)?
+        }
+        Key::Str(_) | Key::Bytes(_) | Key::None | Key::Typed(_) => return None,
+    })
+}
+
+/// The days, seconds and microseconds of `P-1DT3600.000001S`.
+fn delta(text: &[u8]) -> Option<(i64, i64, i64)> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (days, clock) = text.strip_prefix('P')?.strip_suffix('S')?.split_once("DT")?;
+    let (seconds, micros) = clock.split_once('.').unwrap_or((clock, "0"));
+    Some((days.parse().ok()?, seconds.parse().ok()?, micros.parse().ok()?))
+}
+
+/// The type of a key, for the error that it has no order.
+pub fn type_name<'a>(key: &'a Key<'_>) -> &'a str {
+    match key {
+        Key::Str(_) => "str",
+        Key::Bytes(_) => "bytes",
+        Key::Int(_) | Key::BigInt { .. } => "int",
+        Key::Bool(_) => "bool",
+        Key::Float(x) if x.is_nan() => "float (NaN)",
+        Key::Float(_) => "float",
+        Key::None => "NoneType",
+        Key::Typed(typed) => match (&*typed.name, form(key)) {
+            ("decimal", _) => "Decimal",
+            ("fraction", _) => "Fraction",
+            ("uuid", _) => "UUID",
+            ("datetime", Some(Form::Other(bytes))) if bytes.first() == Some(&b'e') => {
+                "datetime with an offset"
+            }
+            ("time", Some(Form::Other(bytes))) if bytes.first() == Some(&b'i') => "time with an offset",
+            (name, _) => name,
+        },
     }
 }
 

@@ -238,3 +238,128 @@ fn a_typed_key_has_a_longest_content() {
     let refused = encode(&mut w, &Key::Typed(&longer));
     assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
 }
+
+#[test]
+fn keys_of_different_types_have_one_exact_order() {
+    let typed = |name: &str, text: &str| Value::Typed(Box::new(typed_of(name, text)));
+    let long = format!("1{}", "0".repeat(307));
+    let big = |n: u32| Value::BigInt {
+        negative: false,
+        magnitude: [&[0; 40][..], &n.to_le_bytes()].concat().into(),
+    };
+    let numbers = vec![
+        vec![Value::Float(f64::NEG_INFINITY), typed("decimal", "-Infinity")],
+        vec![typed("decimal", &format!("-{long}"))],
+        vec![Value::Int(i64::MIN)],
+        vec![typed("fraction", "-4/3")],
+        vec![typed("decimal", "-1.3333333333333333333333333333333")],
+        vec![Value::Float(-4.0 / 3.0)],
+        vec![typed("decimal", "-1E-300")],
+        vec![
+            Value::Int(0),
+            Value::Float(-0.0),
+            typed("decimal", "-0.00"),
+            typed("fraction", "0"),
+        ],
+        vec![Value::Float(5e-324)],
+        vec![typed("decimal", "1E-308")],
+        vec![Value::Float(f64::MIN_POSITIVE)],
+        vec![typed("decimal", "0.1"), typed("fraction", "1/10")],
+        vec![Value::Float(0.1)],
+        vec![typed("decimal", "0.10000000000000001")],
+        vec![typed("fraction", "1/3")],
+        vec![
+            Value::Float(0.5),
+            typed("decimal", "0.50"),
+            typed("fraction", "1/2"),
+        ],
+        vec![Value::Bool(true), Value::Int(1), typed("decimal", "1.0")],
+        vec![typed("decimal", "9007199254740992.5")],
+        vec![Value::Int(9_007_199_254_740_993)],
+        vec![typed("fraction", "27021597764222980/3")],
+        vec![Value::Float(9_007_199_254_740_994.0)],
+        vec![Value::Int(i64::MAX)],
+        vec![Value::Float(9_223_372_036_854_775_808.0)],
+        vec![big(1)],
+        vec![typed("decimal", &long)],
+        vec![Value::Float(f64::MAX)],
+        vec![Value::Float(f64::INFINITY), typed("decimal", "Infinity")],
+    ];
+    let families = [
+        numbers,
+        vec![
+            vec![typed("datetime", "2026-01-01T00:00:00+02:00")],
+            vec![
+                typed("datetime", "2025-12-31T23:00:00+00:00"),
+                typed("datetime", "2026-01-01T01:00:00+02:00"),
+            ],
+            vec![typed("datetime", "2025-12-31T23:00:00.000001+00:00")],
+        ],
+        vec![
+            vec![typed("datetime", "0001-01-01T00:00:00")],
+            vec![typed("datetime", "2026-01-01T00:00:00")],
+        ],
+        vec![
+            vec![typed("date", "0001-01-01")],
+            vec![typed("date", "2026-01-01")],
+            vec![typed("date", "9999-12-31")],
+        ],
+        vec![
+            vec![typed("time", "00:00:00")],
+            vec![typed("time", "10:00:00.500000")],
+        ],
+        vec![
+            vec![typed("time", "12:00:00+02:00")],
+            vec![typed("time", "11:00:00+00:00")],
+        ],
+        vec![
+            vec![typed("timedelta", "P-2DT3600S")],
+            vec![typed("timedelta", "P-2DT3600.000001S")],
+            vec![typed("timedelta", "P10DT0S")],
+        ],
+        vec![
+            vec![typed("uuid", "00000000-0000-0000-0000-000000000001")],
+            vec![typed("uuid", "a0000000-0000-0000-0000-000000000000")],
+        ],
+        vec![vec![Value::Bytes(b"a"[..].into())]],
+    ];
+    let all: Vec<(usize, usize, &Value)> = families
+        .iter()
+        .enumerate()
+        .flat_map(|(f, rows)| {
+            rows.iter()
+                .enumerate()
+                .flat_map(move |(r, row)| row.iter().map(move |value| (f, r, value)))
+        })
+        .collect();
+    for &(f, r, a) in &all {
+        for &(g, s, b) in &all {
+            let expected = (f == g).then(|| r.cmp(&s));
+            assert_eq!(
+                order(&a.as_key().unwrap(), &b.as_key().unwrap()),
+                expected,
+                "{a:?} {b:?}"
+            );
+        }
+        for none in [
+            Value::None,
+            Value::Float(f64::NAN),
+            typed("complex", "1.0+0.0j"),
+            typed("tuple", "(1,)"),
+            typed("enum:m:C", "RED"),
+        ] {
+            let none = none.as_key().unwrap();
+            assert_eq!(order(&none, &none), None);
+            assert_eq!(order(&none, &a.as_key().unwrap()), None);
+            assert_eq!(order(&a.as_key().unwrap(), &none), None);
+        }
+    }
+}
+
+fn typed_of(name: &str, text: &str) -> Typed {
+    Typed {
+        name: name.into(),
+        payload: text.as_bytes().to_vec(),
+        text: true,
+    }
+}

@@ -188,7 +188,15 @@ fn empty<W: PagesMut>(w: &mut W, obj: Obj, kind: Kind) -> Result<()> {
         entries::len(w, h)?
     };
     if len > AT_ONCE {
-        return graph::detach(w, h);
+        let form = match kind {
+            Kind::Dict => dict::form_when_empty(w, h)?,
+            Kind::List | Kind::Object => 0,
+        };
+        graph::detach(w, h)?;
+        return match form {
+            0 => Ok(()),
+            form => w.set_bytes(h + header::FORM, &form.to_le_bytes()),
+        };
     }
     let mut words = Vec::new();
     let max = AT_ONCE as usize;

@@ -16,18 +16,29 @@ use crate::object::{builtin, class as classes, dict, list, scalar};
 use crate::page::access::{Pages, PagesMut};
 use std::cmp::Ordering;
 
-const NO_ORDER: Error = Error::WrongKind {
-    what: "keys of a sorted dict must have an order among each other: all numbers, all str or all bytes",
-};
 const NOT_SORTED: Error = Error::WrongKind {
     what: "not a sorted dict",
 };
+
+#[cold]
+fn no_order(key: &Key<'_>, there: Option<&Key<'_>>) -> Error {
+    let name = key::type_name(key);
+    Error::NoOrder {
+        what: match there {
+            Some(there) if key::order(key, key).is_some() => format!(
+                "keys of a sorted dict must have an order among each other: '{name}' and '{}' have none",
+                key::type_name(there)
+            ),
+            _ => format!("keys of a sorted dict must have an order among each other: '{name}' has none"),
+        },
+    }
+}
 
 /// The position of a key in the list: before the keys that are equal to it, or after them.
 fn find<P: Pages>(p: &P, order: Addr, key: &Key<'_>, after: bool) -> Result<u64> {
     let (mut low, mut high) = (0, list::len(p, order)?);
     if high == 0 && key::order(key, key).is_none() {
-        return Err(NO_ORDER);
+        return Err(no_order(key, None));
     }
     while low < high {
         let middle = low + (high - low) / 2;
@@ -35,7 +46,8 @@ fn find<P: Pages>(p: &P, order: Addr, key: &Key<'_>, after: bool) -> Result<u64>
             return Err(Error::corrupt("a list with fewer items than it counts", order));
         };
         let there = scalar::decode(p, word)?;
-        let compared = key::order(&there.as_key()?, key).ok_or(NO_ORDER)?;
+        let there = there.as_key()?;
+        let compared = key::order(&there, key).ok_or_else(|| no_order(key, Some(&there)))?;
         if compared == Ordering::Less || after && compared == Ordering::Equal {
             low = middle + 1;
         } else {

@@ -35,6 +35,11 @@ use crate::page::access::{Pages, PagesMut};
 /// At this many entries a large body becomes small again.
 pub(in crate::object::dict) const SHRINK_TO_SMALL: u64 = 64;
 
+/// Return the sequence number of the next entry.
+pub(in crate::object::dict) fn next_seq<P: Pages>(p: &P, at: Addr) -> Result<u64> {
+    Ok(DictRecord::read(p, at)?.next)
+}
+
 /// Return the entry with this hash for whose key and value `is` holds.
 #[inline]
 pub(in crate::object::dict) fn find<P: Pages>(

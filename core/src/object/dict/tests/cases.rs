@@ -69,6 +69,53 @@ fn children_are_found_by_hash_and_by_scan() {
 }
 
 #[test]
+fn entries_of_a_dict_that_was_empty_follow_all_earlier_ones() {
+    for n in [1u64, 3, 300] {
+        let mut world = World::new();
+        let mut last = 0;
+        for round in 0..20u64 {
+            (0..n).for_each(|k| world.set(k));
+            let (first, ..) = next(&world.w, world.h, 0).unwrap().unwrap();
+            assert!(first > last, "round {round} of {n}: {first} after {last}");
+            (last, ..) = prev(&world.w, world.h, u64::MAX).unwrap().unwrap();
+            world.check(false);
+            match round % 2 {
+                0 => (0..n).for_each(|k| world.remove(k)),
+                _ => world.drain(usize::MAX),
+            }
+            world.commit();
+            world.check(true);
+        }
+    }
+}
+
+#[test]
+fn an_empty_dict_may_have_any_number_in_its_form() {
+    // As earlier builds leave it, 0, and up to the highest, after which the numbers begin again.
+    for first in [0u16, 1, 2, (1 << 14) - 2, (1 << 14) - 1] {
+        let mut world = World::new();
+        let form = |world: &World| world.w.bytes(world.h + header::FORM, 2).unwrap().to_vec();
+        world
+            .w
+            .set_bytes(world.h + header::FORM, &(first << 2).to_le_bytes())
+            .unwrap();
+        world.commit();
+        world.check(true);
+        assert_eq!(prev(&world.w, world.h, u64::MAX).unwrap(), None);
+        (0..300).for_each(|k| world.set(k));
+        let (cursor, ..) = next(&world.w, world.h, 0).unwrap().unwrap();
+        assert_eq!(cursor, (u64::from(first) << 16) + 1);
+        (0..300).for_each(|k| world.remove(k));
+        world.commit();
+        world.check(true);
+        assert_eq!(form(&world), ((first + 1) << 2).to_le_bytes());
+        world.set(7);
+        world.commit();
+        world.check(true);
+    }
+}
+
+#[test]
 fn thousands_of_equal_hashes_work() {
     key::MASK.set(0);
     let mut world = World::new();
