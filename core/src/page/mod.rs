@@ -21,10 +21,10 @@
 //! | `helper` | the thread that makes checkpoints and frees memory |
 //! | `session` | opening, closing, forks, read-only openings |
 //!
-//! The wings after `pager` in this table add methods to `Pager`. A wing calls only methods of the wings listed before it.
-//! The fields of `Pager` are private to the wing `pager`, and `pager::parts` has what other wings use of them. A lower
-//! wing sometimes needs a higher one: a section that finds a dead writer needs `recovery`. It calls such a function
-//! through `pager::Above`, which is filled in when a store is opened.
+//! The wings after `pager` add methods to `Pager`. A wing calls only methods of the wings listed before it. The fields
+//! of `Pager` are private to the wing `pager`, and `pager::parts` has what other wings use of them. A lower wing
+//! sometimes needs a higher one: a section that finds a dead writer needs `recovery`. It calls such a function through
+//! `pager::Above`, which is filled in when a store is opened.
 //!
 //! Invariants (referred to by number throughout):
 //! - I1 No page reachable from either meta page, from a snapshot or from a view of a moment is written. (`pages::cow`,
