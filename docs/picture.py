@@ -48,7 +48,7 @@ def picture() -> str:
         box(16, 40, 240, 170, PYTHON),
         text(32, 66, "Python: module persist", more=bold),
         *rows(32, 96, ["root['x'] += 1", "root['Joe'].age = 28", "with root.lock(): ...", "store.transaction()"]),
-        text(32, 194, "any number of processes", size=12),
+        text(32, 194, "many processes at once", size=12),
         box(504, 40, 240, 170, SHELL),
         text(520, 66, "Shell: mount.persist", more=bold),
         *rows(520, 96, ["cat mnt/x", "echo 28 > mnt/Joe/age", "flock mnt/x command", "rsync -aX mnt/ copy/"]),

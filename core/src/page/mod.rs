@@ -2,8 +2,8 @@
 //! recovery. All crash safety is implemented here. Upper layers write through sections and do not depend on how crash
 //! safety works.
 //!
-//! The wings, lowest first. A wing imports only the wings above it in this table, and no two files import each other in
-//! a cycle (`tests/system/test_tidy.py`):
+//! The wings, lowest first. A wing imports only the wings listed before it, and no two files import each other in a
+//! cycle (`tests/system/test_tidy.py`):
 //!
 //! | WING | OWNS |
 //! | --- | --- |
@@ -21,11 +21,10 @@
 //! | `helper` | the thread that makes checkpoints and frees memory |
 //! | `session` | opening, closing, forks, read-only openings |
 //!
-//! The wings after `pager` add methods to `Pager`; a wing calls only methods of wings above it in this table. The
-//! fields of `Pager` are private to its wing: `pager::parts` has what other wings use of them. What a
-//! lower wing has done by a higher one is handed in when a store is opened (`pager::Above`): a section that finds a
-//! dead writer has it recovered.
-//! The fields of `Pager` are private to its wing, and `pager::parts` has what other wings use of them.
+//! The wings after `pager` add methods to `Pager`. A wing calls only methods of the wings listed before it. The fields
+//! of `Pager` are private to the wing `pager`, and `pager::parts` has what other wings use of them. A lower wing
+//! sometimes needs a higher one: a section that finds a dead writer needs `recovery`. It calls such a function through
+//! `pager::Above`, which is filled in when a store is opened.
 //!
 //! Invariants (referred to by number throughout):
 //! - I1 No page reachable from either meta page, from a snapshot or from a view of a moment is written. (`pages::cow`,
@@ -41,8 +40,8 @@
 //! - I6 Recovery can be killed at any instruction and run again. (`recovery`)
 //!
 //! Lock order: checkpoint owner -> latch -> gate. The leader of a redo log flush waits only for the latch. Byte locks
-//! of dead processes may be taken at any point and are never waited for. In-process mutexes (registration, pins) are
-//! leaves.
+//! of dead processes may be taken at any point and are never waited for. Nothing else is locked under an in-process
+//! mutex (registration, pins).
 
 pub mod access;
 pub mod checkpoint;

@@ -16,10 +16,15 @@
 //! 1. `Store::read` and `Store::write` run a closure in a section. A write commits if its closure returns Ok,
 //!    and rolls back if it returns an error. The closure may run again: when a lock or a transaction of
 //!    another owner is in the way, the operation leaves the section, waits, and enters a new one.
-//! 2. Lock order: latch, then nothing. No operation waits for a lock with the latch held: a transaction that
-//!    meets a foreign lock is rolled back first.
+//! 2. Lock order: the latch, then mutexes of this process. No operation waits for an application's lock while
+//!    it holds the latch: a transaction that needs a lock of another owner is rolled back first.
 //! 3. An operation frees a bounded part of its garbage at its end. A helper, or later operations that
 //!    allocate memory, free the rest (`space`).
+//!
+//! `run` has `read` and `write`, `fast` the reads and changes that need no closure, `reader` and `writer` the
+//! operations inside a section, `transactions` and `snapshots` what their names say. `locks` has the
+//! application's locks, `feed` reported changes, `frozen` views of a moment. `leases` and `door` are for the
+//! mount and the Python module.
 
 mod closing;
 #[doc(hidden)]

@@ -2,11 +2,11 @@
 //! protocol is in its own file in `state`, and the shared state is in the sidecar (`shared`). No field is visible in
 //! other wings (`parts`).
 //!
-//! 1. Higher wings add the operations: sections, checkpoints, recovery, opening and closing. `Above` has what this wing
-//!    and others need of higher ones.
+//! 1. Higher wings add the operations: sections, checkpoints, recovery, opening and closing. `Above` has the functions
+//!    of higher wings that this wing and others call.
 //! 2. Upper layers are called only through `Hooks`, which are set once, before the first operation.
 //!
-//! In-process mutexes (registration, pins, blocks, the helper's state) are leaves.
+//! Nothing else is locked under a mutex of this process (registration, pins, blocks, the helper's state).
 
 pub(in crate::page) mod compose;
 pub(in crate::page) mod copies;

@@ -3,8 +3,8 @@
 //!
 //! Owns entering and leaving (`enter`, `latch`), the readers' and the writers' view of bytes (`read`, `write`,
 //! `trunks`, `pinned`), the writer that replaces one value in place (`in_place_store`), reading the committed state
-//! beside a writer (`committed`), leases (`leases`, `touched`), cached lookups (`lookup`), the change feed (`notices`),
-//! and transactions of several sections (`transactions`).
+//! beside a writer (`committed`), views of a moment (`moment`, `views`), leases (`leases`, `touched`), cached lookups
+//! (`lookup`), the change feed (`notices`), and transactions of several sections (`transactions`).
 //!
 //! Lock order: latch, then gate.
 

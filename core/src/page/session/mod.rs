@@ -1,10 +1,10 @@
 //! Sessions: opening and closing a store, the identity of store and sidecar, forks, and read-only openings.
 //!
-//! Owns making and judging a sidecar (`sidecar`, `header`, `naming`), opening (`open`, `create`, `assemble`), closing
-//! (`close`), forked children (`fork`), snapshots opened for reading (`frozen`), and views that follow the newest
-//! checkpoint (`follow`).
+//! Owns making and judging a sidecar (`sidecar`, `header`, `naming`), opening (`open`, `settings`, `create`,
+//! `assemble`), closing (`close`), forked children (`fork`), snapshots opened for reading (`frozen`), and views that
+//! follow the newest checkpoint (`follow`).
 //!
-//! Mutexes of this process (registration, pins, blocks) are leaves.
+//! Nothing else is locked under a mutex of this process (registration, pins, blocks).
 
 pub(in crate::page) mod assemble;
 pub(in crate::page) mod close;
