@@ -179,36 +179,19 @@ pub(crate) fn flush(file: &impl Descriptor) -> io::Result<()> {
     Ok(())
 }
 
-/// Bytes whose writing one call begins. The kernel locks all pages of a call at once, and a thread that changes one of
-/// them through a mapping waits until the last one was submitted.
-const LOCKED_AT_ONCE: u64 = 256 << 10;
-
 /// Write out a part of a file's data and wait for that. This is not a flush: the disk may still lose the
 /// data. An error reported here is not reported again by a later flush.
 pub(crate) fn write_out(file: &impl Descriptor, from: u64, len: u64) -> io::Result<()> {
     let file = file.ours()?;
-    let mut at = from;
-    while at < from + len {
-        let end = (at + LOCKED_AT_ONCE).min(from + len);
-        sync_range(&file, at, end - at, libc::SYNC_FILE_RANGE_WRITE)?;
-        at = end;
-    }
-    sync_range(
-        &file,
-        from,
-        len,
-        libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER,
-    )
-}
-
-fn sync_range(file: &File, from: u64, len: u64, flags: u32) -> io::Result<()> {
     // SAFETY: a plain system call on an open descriptor.
     let done = unsafe {
         libc::sync_file_range(
             file.as_raw_fd(),
             from as libc::off64_t,
             len as libc::off64_t,
-            flags,
+            libc::SYNC_FILE_RANGE_WAIT_BEFORE
+                | libc::SYNC_FILE_RANGE_WRITE
+                | libc::SYNC_FILE_RANGE_WAIT_AFTER,
         )
     };
     if done == 0 {
