@@ -110,7 +110,7 @@ fn complete(log: &str) -> &str {
 }
 
 #[test]
-fn a_part_of_a_line_is_no_entry() {
+fn a_part_of_a_line_does_not_count() {
     assert_eq!(complete("B 6884\nA 6"), "B 6884\n");
     assert_eq!(complete("B 6884\nA 6884\n"), "B 6884\nA 6884\n");
     assert_eq!(complete("A 6"), "");

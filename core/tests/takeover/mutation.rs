@@ -94,8 +94,8 @@ fn cases(path: &Path, rng: &mut Rng) -> (Vec<Case>, Vec<Case>) {
 /// The parts that say what an open transaction has changed.
 const OF_A_TRANSACTION: [&str; 2] = ["header", "undo"];
 
-/// A changed undo log, and a changed length of it, can undo to other data, which nothing shows: the store must only stay
-/// usable.
+/// A changed undo log, and a changed length of it, can undo to other data, which nothing shows: the store must only
+/// stay usable.
 fn use_anyhow(store: &Store) {
     for n in 0..LEFT {
         let _ = plain::get(store, &format!("left {n}"));

@@ -5,8 +5,8 @@
 //! 3. Undoing a record twice is harmless, and the length shrinks only after a record was undone. So an undo that is
 //!    itself killed is run again.
 //!
-//! 4. The era changes with a commit, and before and after each record that is undone. If a reader of the committed state
-//!    (`committed`) finds the same era at its end, every record it has used was complete and still counted.
+//! 4. The era changes with a commit, and before and after each record that is undone. If a reader of the committed
+//!    state (`committed`) finds the same era at its end, every record it has used was complete and still counted.
 //! 5. The word `UNDO` always holds `MARK`. So a word that was zeroed on the disk is not taken for an empty log.
 //!
 //! `UNDO`:
