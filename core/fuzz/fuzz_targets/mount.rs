@@ -121,7 +121,7 @@ fn look(fs: &Fs, ino: u64) {
 fn change(fs: &Fs, n: usize, dir: u64, name: &[u8], ino: u64, root: u64) {
     match n % 8 {
         0 => {
-            if let Ok((_, fh)) = fs.create(&CTX, dir, b"new", 0o644, libc::O_WRONLY) {
+            if let Ok((_, fh)) = fs.create(&CTX, dir, b"new", 0o644, libc::O_WRONLY, &mut Held::none()) {
                 let _ = fs.write_file(&CTX, (fh, None), (0, false), b"some text that needs a segment");
                 let _ = fs.release(&CTX, fh);
             }
@@ -149,7 +149,7 @@ fn change(fs: &Fs, n: usize, dir: u64, name: &[u8], ino: u64, root: u64) {
                 size: Some(3),
                 ..Changes::default()
             };
-            let _ = fs.setattr(&CTX, ino, None, &changes);
+            let _ = fs.setattr(&CTX, ino, None, &changes, &mut Held::none());
         }
         _ => {
             if let Ok(fh) = fs.open(&CTX, ino, libc::O_RDWR) {
