@@ -332,13 +332,13 @@ def grow(value: Any) -> int:
     """Change what a reference leads to, in another process."""
     if isinstance(value, persist.Store):
         value = value.root["d"]
-    if isinstance(value, persist.List):
-        value.append(os.getpid())
-        return len(value)
     if isinstance(value, Person):
         return value.birthday()
     # Two workers of a pool may add at the same time.
     with value.lock():
+        if isinstance(value, persist.List):
+            value.append(os.getpid())
+            return len(value)
         value["n"] = value.get("n", 0) + 1
         return int(value["n"])
 
