@@ -10,6 +10,7 @@ import os
 import platform
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -52,6 +53,19 @@ def child_of(pid: int) -> int:
             if Path(f"/proc/{child}/comm").read_text() == "persist-monitor\n":
                 return int(child)
     return 0
+
+
+def rests(pid: int) -> bool:
+    """Return whether the thread of the leases, which looks twice a second while there are any, sleeps for longer."""
+
+    def sleeps() -> list[str]:
+        tasks = Path(f"/proc/{pid}/task").iterdir()
+        status = [(task / "status").read_text() for task in tasks if (task / "comm").read_text() == "leases\n"]
+        return [row for text in status for row in text.splitlines() if row.startswith("voluntary")]
+
+    before = sleeps()
+    time.sleep(1.2)
+    return bool(before) and sleeps() == before
 
 
 def is_in_kernel(pid: int, name: str) -> bool:
@@ -123,8 +137,9 @@ def test_without_a_monitor_the_kernel_keeps_no_names(store: Path, tmp_path: Path
     point = tmp_path / "mnt"
     with persist.open(store) as opened, daemon(store, point) as process:
         opened.root["d"] = {"x": "text"}
+        wait_until(partial(rests, process.pid), what="the rest of the daemon")
         os.kill(child_of(process.pid), signal.SIGKILL)
-        # The daemon looks for its monitor twice a second, and a name is kept for a second at most.
+        # The daemon notices it also while it rests. A name is kept for a second at most.
         wait_until(lambda: child_of(process.pid) == 0, what="the end of the monitor")
 
         def asks_for_a_name() -> bool:

@@ -57,6 +57,11 @@ impl Monitor {
         Ok((answer == [READY]).then_some(monitor))
     }
 
+    /// The monitor's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Return whether the monitor still runs.
     pub(crate) fn is_running(&mut self) -> bool {
         matches!(self.0.try_wait(), Ok(None))

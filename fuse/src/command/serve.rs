@@ -137,9 +137,21 @@ fn start_leases(options: &Options, filesystem: &Arc<Mounted>, device: io::Result
             None
         }
     };
+    let pid = monitor.as_ref().map(Monitor::pid);
     let kernel = Kernel::new(device, monitor.map(monitored), mode == "eager");
     if !filesystem.leases().start(kernel)? {
         log::info!("the kernel keeps nothing: two other mounts do, or the store cannot be changed");
+        return Ok(());
+    }
+    if let Some(pid) = pid {
+        let filesystem = filesystem.clone();
+        // Without this thread the end of the monitor is noticed with the next lease.
+        std::thread::Builder::new()
+            .name("monitor".into())
+            .spawn(move || {
+                sys::wait_for_end_of_child(pid);
+                filesystem.leases().notice_monitor();
+            })?;
     }
     Ok(())
 }

@@ -191,6 +191,14 @@ pub(crate) fn wait_for_end_signal() {
     while signals.wait().is_err() {}
 }
 
+/// Wait until a child process has ended. Its state stays, for `Child::wait`.
+pub(crate) fn wait_for_end_of_child(pid: u32) {
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+    let child = nix::unistd::Pid::from_raw(pid.cast_signed());
+    let ended = || waitid(Id::Pid(child), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
+    while ended() == Err(nix::errno::Errno::EINTR) {}
+}
+
 /// mount(2).
 pub(crate) fn mount(source: &OsStr, target: &Path, kind: &str, flags: MsFlags, data: &str) -> io::Result<()> {
     Ok(nix::mount::mount(

@@ -217,6 +217,11 @@ impl Leases {
         SWEEP
     }
 
+    /// The monitor has ended: the thread notices it, also while it sleeps.
+    pub(crate) fn notice_monitor(&self) {
+        self.store.call_for_leases();
+    }
+
     /// Keep no entries without a monitor. Those that the kernel keeps expire within the second.
     fn check_monitor(&self) {
         let monitored = self.kernel.get().is_some_and(|kernel| kernel.is_monitored());
