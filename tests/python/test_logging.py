@@ -24,11 +24,12 @@ HOLDER = """
 """
 
 
-def killed(script: Script, path: Path, what: str) -> None:
+def killed(script: Script, path: Path, what: str) -> int:
     holder = script.start(HOLDER, path, what)
     assert holder.stdout is not None and holder.stdout.readline() == "ready\n"
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
+    return int(holder.pid)
 
 
 def said(caplog: pytest.LogCaptureFixture, *parts: str) -> Any:
@@ -64,7 +65,7 @@ def test_locks_of_a_process_that_was_killed(
 )
 def test_a_process_that_was_killed_beside_others(script: Script, path: Path, what: str, told: str) -> None:
     with persist.open(path):
-        killed(script, path, what)
+        pid = killed(script, path, what)
         opening = script.start(
             """
             import logging, sys, persist
@@ -74,8 +75,7 @@ def test_a_process_that_was_killed_beside_others(script: Script, path: Path, wha
             path,
         )
         out, _ = opening.communicate(timeout=100)
-        level, _, rest = told.partition("{}")
-        assert out.startswith(f"{level}{path}: ") and rest.split("{}")[1] in out
+        assert told.format(path, pid) in out.splitlines()
 
 
 def test_a_watch_that_falls_behind(store: persist.Store, caplog: pytest.LogCaptureFixture) -> None:

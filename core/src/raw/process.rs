@@ -381,6 +381,15 @@ pub(crate) fn describe(named: u64) -> String {
     }
 }
 
+/// Describe a process that has ended, for messages: without its command, since the pid may be another process's by now.
+pub(crate) fn describe_ended(named: u64) -> String {
+    let pid = named as u32;
+    match pid_here(named) {
+        Some(_) => format!("process {pid}"),
+        None => format!("process {pid} of another pid namespace (container)"),
+    }
+}
+
 /// Describe a thread of a process, for messages: its id, and its name where that differs from the process's. `named`:
 /// the identifier of the process.
 pub(crate) fn describe_thread(named: u64, thread: u32) -> String {

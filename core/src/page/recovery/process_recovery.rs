@@ -13,6 +13,7 @@ use crate::page::shared::layout;
 use crate::page::shared::regions::views::owner_word;
 use crate::page::shared::users::slots::free_process_slot;
 use crate::raw::failpoint::fail_point;
+use crate::raw::process::describe_ended;
 
 impl Pager {
     /// Recover what a dead process left, if its byte can be locked (otherwise another process is recovering it).
@@ -46,7 +47,8 @@ impl Pager {
         if !taken {
             return Ok(false);
         }
-        let pid = self.shm().process_pid(process);
+        // Not its command: the pid may be another process's by now.
+        let ended = describe_ended(self.shm().process_pid(process));
         fail_point!("recover.process");
         self.lower_marks(process);
         let recovered = self.recover(mine);
@@ -57,10 +59,9 @@ impl Pager {
         let done = recovered.and_then(|()| self.clear_process(process));
         latch.release();
         let path = self.path().display();
-        // Not its command: the pid may be another process's by now.
         match done? {
-            true => log::warn!("{path}: process {pid} has ended with locks or waits: they are released"),
-            false => log::info!("{path}: process {pid} has ended without closing the store"),
+            true => log::warn!("{path}: {ended} has ended with locks or waits: they are released"),
+            false => log::info!("{path}: {ended} has ended without closing the store"),
         }
         Ok(true)
     }
