@@ -145,13 +145,16 @@ fn start_leases(options: &Options, filesystem: &Arc<Mounted>, device: io::Result
     }
     if let Some(pid) = pid {
         let filesystem = filesystem.clone();
-        // Without this thread the end of the monitor is noticed with the next lease.
-        std::thread::Builder::new()
-            .name("monitor".into())
-            .spawn(move || {
-                sys::wait_for_end_of_child(pid);
-                filesystem.leases().notice_monitor();
-            })?;
+        let waiting = std::thread::Builder::new().name("monitor".into());
+        let started = waiting.spawn(move || {
+            sys::wait_for_end_of_child(pid);
+            filesystem.leases().notice_monitor();
+        });
+        if let Err(e) = started {
+            log::warn!(
+                "the end of persist-monitor is noticed with the next request only: starting a thread: {e}"
+            );
+        }
     }
     Ok(())
 }
@@ -218,12 +221,14 @@ fn start_helpers(
                     maintained = timed.change_count();
                     timed.tidy();
                 }
-                if durable && timed.undurable_age() >= Some(UNDURABLE) {
-                    match timed.sync() {
-                        Ok(()) => {}
-                        Err(e) if e.is_closed() => return,
-                        Err(e) => log::error!("making changes durable: {}", e.message(&store)),
+                if durable
+                    && timed.undurable_age() >= Some(UNDURABLE)
+                    && let Err(e) = timed.sync()
+                {
+                    if e.is_closed() {
+                        return;
                     }
+                    log::error!("making changes durable: {}", e.message(&store));
                 }
                 timed.rest(maintained);
             }

@@ -7,6 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The longest file that can be written.
 pub(crate) const MAX_FILE: u64 = 4 << 30;
 
+/// An unlimited sleep, which needs a bound.
+pub(crate) const UNLIMITED: Duration = Duration::from_secs(3600);
+
 /// The settings from the mount options.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {

@@ -8,7 +8,7 @@ use super::callers::Callers;
 use super::live::Live;
 use super::replays::{REPLAY_FH, Replays};
 use super::snapshots::{Entered, Views, likely_root};
-use crate::fs::context::{Ctx, lock};
+use crate::fs::context::{Ctx, UNLIMITED, lock};
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{Control, Place, view_of};
 use crate::fs::known::leases::{Covered, Held, Leases};
@@ -24,8 +24,6 @@ use persist_core::store::Options;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// An unlimited sleep, which needs a bound.
-const LONG: Duration = Duration::from_secs(3600);
 /// The longest name in a directory.
 const NAME_MAX: usize = 255;
 
@@ -418,7 +416,7 @@ impl Mounted {
             || !self.live.is_resting();
         if !busy {
             // A store that is closed during this is followed by another one.
-            let _ = store.await_stir(stirs, LONG);
+            let _ = store.await_stir(stirs, UNLIMITED);
         }
     }
 

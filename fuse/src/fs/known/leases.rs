@@ -24,7 +24,7 @@
 //! Each bucket has a mutex, which is a leaf: under it only attributes are forgotten, which does not wait.
 
 use super::forgetting::{Kept, Kernel};
-use crate::fs::context::lock;
+use crate::fs::context::{UNLIMITED, lock};
 use persist_core::store::Store;
 use persist_core::store::door::{HeldLease, LEASE_BUCKETS, LeaseBucket, lease_clock};
 use records::Entries;
@@ -47,8 +47,6 @@ const MARGIN: u64 = 100_000_000;
 const TICKS: u64 = 20_000_000;
 /// How often expired leases are looked for.
 const SWEEP: Duration = Duration::from_millis(500);
-/// An unlimited sleep, which needs a bound.
-const LONG: Duration = Duration::from_secs(3600);
 /// How long a bucket that was wanted is not leased: at first, and at most.
 const QUIET: (u64, u64) = (1_000_000, 1_000_000_000);
 /// The longest wait of a change for the replies under way that read what it has changed.
@@ -211,7 +209,7 @@ impl Leases {
     fn time_to_sweep(&self) -> Duration {
         self.asleep.store(true, Ordering::SeqCst);
         if self.store.held_leases().is_empty() {
-            return LONG;
+            return UNLIMITED;
         }
         self.asleep.store(false, Ordering::SeqCst);
         SWEEP

@@ -20,7 +20,7 @@
 use crate::page::shared::layout::{TASK_NAME_RECORDS, TASK_NAMES};
 use crate::page::shared::shm::Shm;
 use std::sync::atomic::{AtomicU64, Ordering};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Words of a name; a longer name is cut.
 const NAME_WORDS: usize = 7;
@@ -45,7 +45,7 @@ impl TaskId {
     }
 
     fn index(self) -> usize {
-        sum(&self.words()) as usize % TASK_NAME_RECORDS
+        sum(self.words()) as usize % TASK_NAME_RECORDS
     }
 
     /// Return the checksum of the task's record with this name.
@@ -53,14 +53,12 @@ impl TaskId {
         let mut all = [0; NAME_WORDS + 2];
         all[..2].copy_from_slice(&self.words());
         all[2..].copy_from_slice(&name);
-        sum(&all)
+        sum(all)
     }
 }
 
-fn sum(words: &[u64]) -> u64 {
-    let mut hash = Xxh3::new();
-    words.iter().for_each(|word| hash.update(&word.to_le_bytes()));
-    hash.digest()
+fn sum<const N: usize>(words: [u64; N]) -> u64 {
+    xxh3_64(words.map(u64::to_le_bytes).as_flattened())
 }
 
 impl Shm {
