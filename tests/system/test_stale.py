@@ -273,6 +273,33 @@ def test_a_command_sees_its_own_changes_beside_readers(store: Path, mount: Mount
             process.communicate()
 
 
+def test_a_look_while_the_kernel_stores_a_reply_is_not_old(store: Path, mount: Mount) -> None:
+    """The kernel marks attributes as valid before it has stored all of them, and answers others from them."""
+    mnt = mount(store)
+    os.mkdir(mnt / "d")
+    looker = "import os, sys\nos.chdir(sys.argv[1])\nprint(flush=True)\nwhile True:\n    os.stat('d')\n"
+    command = [os.environ.get("PYTHON", "python3"), "-S", "-c", looker, str(mnt)]
+    lookers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
+    directory, entry = str(mnt / "d"), str(mnt / "d" / "a")
+
+    def shown() -> tuple[int, int]:
+        seen = os.stat(directory)
+        return seen.st_size, seen.st_nlink
+
+    try:
+        for process in lookers:
+            assert process.stdout and process.stdout.readline()
+        for turn in range(6000):
+            os.mkdir(entry)
+            assert shown() == (1, 3), turn
+            os.rmdir(entry)
+            assert shown() == (0, 2), turn
+    finally:
+        for process in lookers:
+            process.kill()
+            process.communicate()
+
+
 def test_two_mounts_see_each_other(store: Path, mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PERSIST_LEASES", "eager")
     one, two = mount(store, "one"), mount(store, "two")

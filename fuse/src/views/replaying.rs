@@ -37,6 +37,7 @@ impl Mounted {
             Act::Hello => self.placeholder_attr(expected.placeholder, NodeKind::File),
         };
         self.replays.show(attr.ino);
+        self.live().now().note_unknown(attr.ino);
         Ok(attr)
     }
 
@@ -50,7 +51,10 @@ impl Mounted {
     fn present_attr(&self, ctx: &Ctx, expected: &Expected, kind: NodeKind) -> FsResult<Attr> {
         match self.plain_lookup(ctx, expected.dir, &expected.name) {
             Ok(attr) if attr.kind == kind => return Ok(attr),
-            Ok(other) => self.forget(other.ino, 1),
+            Ok(other) => {
+                self.live().now().note_unknown(other.ino);
+                self.forget(other.ino, 1);
+            }
             Err(e) if e.runs_again() => return Err(e),
             Err(_) => {}
         }
@@ -72,7 +76,10 @@ impl Mounted {
         let done = self.replays.finish(dir, name, |act| act == Act::Create(kind));
         match done {
             Ok(()) => self.replays.show(attr.ino),
-            Err(_) => self.forget(attr.ino, 1),
+            Err(_) => {
+                self.live().now().note_unknown(attr.ino);
+                self.forget(attr.ino, 1);
+            }
         }
         done.map(|()| attr)
     }
@@ -109,10 +116,12 @@ impl Mounted {
                 };
                 Ok(self.placeholder_attr(ino, kind))
             }
-            Some(e) if e.act == Act::Vanish(ino) => Ok(Attr {
-                links: 0,
-                ..self.at(ctx, ino)?.getattr(ctx, ino, None, &mut Held::none())?
-            }),
+            Some(e) if e.act == Act::Vanish(ino) => {
+                let fs = self.at(ctx, ino)?;
+                let attr = fs.attributes(ctx, ino, None, &mut Held::none())?;
+                fs.note_unknown(ino);
+                Ok(Attr { links: 0, ..attr })
+            }
             _ => self.at(ctx, ino)?.getattr(ctx, ino, None, &mut Held::none()),
         }
     }

@@ -24,8 +24,10 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 mod node;
 mod pins;
 mod place;
+mod shown;
 
 pub(crate) use place::{Control, Place, Slot, Spot};
+pub(crate) use shown::{Alone, Shown, print_of};
 
 /// The number of the root (of a view: `root_of`).
 pub(crate) const ROOT: u64 = 1;
@@ -89,6 +91,8 @@ pub(crate) struct Inodes {
     /// How often nodes have come to mean another place.
     moves: ByNumber<u64, u32>,
     secret: RandomState,
+    /// What the kernel has of the root, whose inode it has from the beginning.
+    root: Shown,
     /// The numbers of files and symlinks that are not the hash of their place: few.
     others: HashMap<Identity, u64>,
     /// Places that entries get, or have got, while their inodes still mean the places that they had.
@@ -227,6 +231,14 @@ impl Inodes {
         }
         self.nodes.insert(number, node);
         (number, None)
+    }
+
+    /// What the kernel has of the attributes of an inode that it holds.
+    pub(crate) fn shown(&mut self, number: u64) -> Option<&mut Shown> {
+        match number == root_of(self.view) {
+            true => Some(&mut self.root),
+            false => self.nodes.get_mut(&number).map(|node| &mut node.shown),
+        }
     }
 
     /// True if the kernel holds this number.

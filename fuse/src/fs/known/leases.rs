@@ -12,8 +12,11 @@
 //!    for it, which a request under way may hold. Attributes are forgotten without a lock, by any thread.
 //! 5. A change that comes through the mount does not wait for the mount's own leases. Before its reply the attributes
 //!    that it touches are forgotten (`forget_touched`); what it does to its own entries the kernel knows, so the lease
-//!    stays. The change waits for replies under way, which may bring the earlier entry. A lease is given up after it if
-//!    such a reply is not written in time, and after a change of more than single entries. A renamed entry keeps the
+//!    stays. The change waits for replies under way, which may bring the earlier entry or attributes that no record
+//!    names yet. It waits until they are written, or bring nothing that may be kept: no longer than a lease lives. A
+//!    request that comes meanwhile is not leased, so the wait has an end beside any number of readers. No request that
+//!    has a lease waits for the inode table to follow a change: the change waits after that (`Unforgotten`). A lease is
+//!    given up after a change of more than single entries. A renamed entry keeps the
 //!    kernel's time to live under its new name: changes of that name wait until the kernel has forgotten it
 //!    (`Held::moving`). A change of attributes brings those of its inode with its answer (`answering`).
 //! 6. A bucket that is wanted often is not leased for a while.
@@ -33,7 +36,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 mod held;
 mod records;
@@ -49,8 +52,9 @@ const TICKS: u64 = 20_000_000;
 const SWEEP: Duration = Duration::from_millis(500);
 /// How long a bucket that was wanted is not leased: at first, and at most.
 const QUIET: (u64, u64) = (1_000_000, 1_000_000_000);
-/// The longest wait of a change for the replies under way that read what it has changed.
-const UNDER_WAY: Duration = Duration::from_millis(50);
+/// The longest wait of a change for the replies under way that read what it has changed. Those that are later come with
+/// a time to live of 0, since their leases have expired.
+const UNDER_WAY: Duration = Duration::from_secs(1);
 
 thread_local! {
     /// The inode whose attributes the answer to this thread's request brings; 0: none (`Leases::answering`).
@@ -89,6 +93,23 @@ struct State {
     /// The lease is not taken until this time.
     quiet_until: u64,
     quiet: u64,
+}
+
+/// A change of this mount whose attributes the kernel has still to forget. It does when this is dropped, which waits for
+/// the replies under way: before the reply to the change, and after the inode table has followed it.
+#[must_use]
+pub(crate) struct Unforgotten<'a> {
+    pub(crate) leases: &'a Leases,
+    /// The number of calls for leases before the change.
+    pub(crate) calls: u32,
+    /// The buckets that it touches, whose leases were not called for.
+    pub(crate) touched: Vec<LeaseBucket>,
+}
+
+impl Drop for Unforgotten<'_> {
+    fn drop(&mut self) {
+        self.leases.forget_touched(self.calls, &self.touched);
+    }
 }
 
 /// What the kernel keeps of a mount.
@@ -308,10 +329,11 @@ impl Leases {
 
     /// Before the reply to a change of this mount: let the kernel forget the attributes that it touches. `calls` is the
     /// number of calls before the change, `touched` the buckets whose leases were not called for.
-    pub(crate) fn forget_touched(&self, calls: u32, touched: &[LeaseBucket]) {
+    fn forget_touched(&self, calls: u32, touched: &[LeaseBucket]) {
         if !self.are_on() {
             return;
         }
+        let end = Instant::now() + UNDER_WAY;
         for touched in touched {
             let bucket = self.bucket(*touched);
             let mut state = lock(&bucket.state);
@@ -319,7 +341,7 @@ impl Leases {
                 // A reply that is written before the one to this change does no harm: a lookup or a listing that is not
                 // of a name that the kernel keeps has the directory's lock, which the change has alone; of a name that
                 // it keeps the change replaces the entry; and attributes are forgotten below.
-                state = await_replies(bucket, state);
+                state = await_replies(bucket, state, end);
             }
             if state.under_way > 0 {
                 // When the replies are recorded, the lease is given up.
@@ -335,7 +357,7 @@ impl Leases {
             let bucket = self.bucket(lease.bucket);
             let mut state = lock(&bucket.state);
             if !touched.contains(&lease.bucket) {
-                state = await_replies(bucket, state);
+                state = await_replies(bucket, state, end);
             }
             self.forget_kept_attributes(&mut state);
         }
@@ -357,12 +379,17 @@ impl Leases {
     }
 }
 
-/// Wait for the replies under way, which may bring what was before a change. Their requests do not wait.
-fn await_replies<'a>(bucket: &'a Bucket, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+/// Wait until `end` for the replies under way, which may bring what was before a change. Their requests do not wait.
+fn await_replies<'a>(
+    bucket: &'a Bucket,
+    mut state: MutexGuard<'a, State>,
+    end: Instant,
+) -> MutexGuard<'a, State> {
     state.awaiting += 1;
+    let left = end.saturating_duration_since(Instant::now());
     let waited = bucket
         .replied
-        .wait_timeout_while(state, UNDER_WAY, |state| state.under_way > 0);
+        .wait_timeout_while(state, left, |state| state.under_way > 0);
     let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
     state.awaiting -= 1;
     state

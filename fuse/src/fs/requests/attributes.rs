@@ -26,6 +26,13 @@ impl Fs {
 
     /// Request: attributes. A thread with unstored writes sees the file as written.
     pub(crate) fn getattr(&self, ctx: &Ctx, ino: u64, fh: Option<u64>, held: &mut Held) -> FsResult<Attr> {
+        let mut attr = self.attributes(ctx, ino, fh, held)?;
+        self.note_sent(ctx, &mut attr);
+        Ok(attr)
+    }
+
+    /// The same, for a request whose answer has no attributes.
+    pub(crate) fn attributes(&self, ctx: &Ctx, ino: u64, fh: Option<u64>, held: &mut Held) -> FsResult<Attr> {
         let place = self.place(ino)?;
         let mut attr = match &place {
             Place::Dir(obj) => self.read(ctx, |r| {

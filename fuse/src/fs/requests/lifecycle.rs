@@ -20,11 +20,14 @@ impl Fs {
     /// The root, for a lookup under any name.
     pub(crate) fn enter_root(&self, ctx: &Ctx) -> FsResult<Attr> {
         let attr = self.read(ctx, |r| self.dir_attr(r, self.root))?;
-        Ok(self.enter(Found {
-            place: Place::Dir(self.root),
-            attr,
-            pinned: None,
-        }))
+        Ok(self.enter(
+            ctx,
+            Found {
+                place: Place::Dir(self.root),
+                attr,
+                pinned: None,
+            },
+        ))
     }
 
     /// Maintenance, every few seconds: let waiting items join their lists.

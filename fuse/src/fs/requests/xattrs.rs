@@ -449,7 +449,7 @@ impl Fs {
         };
         let _moving = self.moving.begin();
         let mut removal = Removal::new(self);
-        self.write(ctx, |w, _| {
+        let (_, unforgotten) = self.write_to_follow(ctx, |w, _| {
             removal.run(|removal| {
                 removal.leaves(&spot);
                 removal.arrives(&to);
@@ -458,6 +458,7 @@ impl Fs {
         })?;
         self.spot_moved(&spot, &to);
         drop(removal);
+        drop(unforgotten);
         Ok(())
     }
 }

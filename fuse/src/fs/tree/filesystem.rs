@@ -8,8 +8,8 @@ use crate::fs::context::{Config, Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno, would_wait};
 use crate::fs::known::awaited::Awaited;
 use crate::fs::known::directories::Directories;
-use crate::fs::known::inodes::{Inodes, Place, Slot, Spot};
-use crate::fs::known::leases::{Held, Leases};
+use crate::fs::known::inodes::{Alone, Inodes, Place, Slot, Spot};
+use crate::fs::known::leases::{Held, Leases, Unforgotten};
 use crate::fs::known::list_names::{Lists, Renamed};
 use crate::fs::known::listed::Listed;
 use crate::fs::known::locks::Locks;
@@ -44,6 +44,7 @@ pub(crate) struct Fs {
     pub(in crate::fs) open_files: OpenFiles,
     pub(in crate::fs) locks: Locks,
     pub(in crate::fs) leases: Arc<Leases>,
+    pub(in crate::fs) alone: Alone,
     pub(in crate::fs) moving: Arc<Moving>,
     pub(in crate::fs) started: SystemTime,
     /// Bytes of large contents that were read and written since the store's pages were forgotten.
@@ -108,6 +109,7 @@ impl Fs {
         let root = store.root();
         Fs {
             leases: Arc::new(Leases::new(store.clone())),
+            alone: Alone::default(),
             store,
             root,
             config,
@@ -170,8 +172,17 @@ impl Fs {
     pub(crate) fn write<R>(
         &self,
         ctx: &Ctx,
-        mut f: impl FnMut(&mut Writer<'_>, &mut Vec<Renamed>) -> FsResult<R>,
+        f: impl FnMut(&mut Writer<'_>, &mut Vec<Renamed>) -> FsResult<R>,
     ) -> FsResult<R> {
+        self.write_to_follow(ctx, f).map(|(done, _)| done)
+    }
+
+    /// The same, for a change that the inode table has to follow: the caller drops `Unforgotten` after that.
+    pub(crate) fn write_to_follow<R>(
+        &self,
+        ctx: &Ctx,
+        mut f: impl FnMut(&mut Writer<'_>, &mut Vec<Renamed>) -> FsResult<R>,
+    ) -> FsResult<(R, Option<Unforgotten<'_>>)> {
         let mut refused = None;
         let mut applied: Vec<Renamed> = Vec::new();
         let mut signal = || processes::has_signal(ctx.tid);
@@ -194,16 +205,21 @@ impl Fs {
                     .map_err(|e| bring_out(e, &mut refused))
             })
         });
+        let mut unforgotten = None;
         if result.is_err() {
             lock(&self.lists).take_back(&applied);
         } else {
             moving::has_changed();
-            self.leases.forget_touched(calls, &touched);
+            unforgotten = Some(Unforgotten {
+                leases: &self.leases,
+                calls,
+                touched,
+            });
         }
         if result.is_ok() && self.store.must_await_durability() {
             durability::wait(&self.store, ctx);
         }
-        finish(&self.store, ctx, result, refused)
+        finish(&self.store, ctx, result, refused).map(|done| (done, unforgotten))
     }
 
     /// Count bytes of a large content that were read or written: its pages are mapped, and count as memory of this

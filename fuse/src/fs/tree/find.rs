@@ -8,14 +8,14 @@ use super::filesystem::Fs;
 use super::values::owned_key;
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno};
-use crate::fs::known::inodes::{Place, Slot, Spot};
+use crate::fs::known::inodes::{Place, Shown, Slot, Spot, print_of};
 use crate::fs::known::leases::{Covered, Held};
 use crate::fs::text::keys::OwnedKey;
 use crate::fs::text::list_entries;
 use crate::fs::text::names::{self, Meaning};
 use crate::fs::tree::metadata::attributes::Attr;
 use crate::fs::tree::metadata::attributes::NodeKind;
-use persist_core::store::door::LeaseBucket;
+use persist_core::store::door::{LeaseBucket, lease_clock};
 use persist_core::store::{Kind, Obj, Reader, Step, Value};
 use std::time::Duration;
 
@@ -298,7 +298,7 @@ impl Fs {
     }
 
     /// Count a lookup: the kernel holds the inode from now on.
-    pub(crate) fn enter(&self, found: Found) -> Attr {
+    pub(crate) fn enter(&self, ctx: &Ctx, found: Found) -> Attr {
         let mut nodes = lock(&self.inodes);
         if nodes.is_arriving(&found.place) {
             // An operation has moved an entry to this place. Its inode follows in a moment.
@@ -317,7 +317,29 @@ impl Fs {
             attr.show_written(size, at);
         }
         self.uncover_written(&mut attr);
+        self.note_sent(ctx, &mut attr);
         attr
+    }
+
+    /// Note which attributes are sent. The kernel keeps them only if it has them already, or if nobody else looks
+    /// (`known::inodes::shown`).
+    pub(crate) fn note_sent(&self, ctx: &Ctx, attr: &mut Attr) {
+        let (print, now) = (print_of(attr), lease_clock());
+        let is_alone = self.alone.asks(ctx.tid, now);
+        let mut nodes = lock(&self.inodes);
+        if !nodes
+            .shown(attr.ino)
+            .is_some_and(|shown| shown.sent(print, now, is_alone))
+        {
+            attr.covered.attributes = None;
+        }
+    }
+
+    /// The kernel got no attributes of an inode, or others than those that were noted.
+    pub(crate) fn note_unknown(&self, ino: u64) {
+        if let Some(shown) = lock(&self.inodes).shown(ino) {
+            *shown = Shown::unknown();
+        }
     }
 
     /// The kernel keeps no attributes of a file that is open for writing.
@@ -344,11 +366,11 @@ impl Fs {
         held: &mut Held,
     ) -> FsResult<Result<Attr, Covered>> {
         if let Some(found) = self.find_control(ctx, parent, name)? {
-            return Ok(Ok(self.enter(found)));
+            return Ok(Ok(self.enter(ctx, found)));
         }
         let dir = self.dir(parent)?;
         let found = self.find_to_keep(ctx, dir, name, held)?;
-        Ok(found.map(|found| self.enter(found)))
+        Ok(found.map(|found| self.enter(ctx, found)))
     }
 
     /// Find an entry by name and lease it, unless its inode is still to follow it there.

@@ -275,7 +275,7 @@ impl Fs {
             }
             let _moving = self.moving.begin();
             let mut removal = Removal::new(self);
-            let joined = self.write(ctx, |w, renamed| {
+            let joined = self.write_to_follow(ctx, |w, renamed| {
                 removal.run(|removal| {
                     let moved = self.join_some(w, list, renamed)?;
                     moved.iter().for_each(|(_, to)| removal.arrives(to));
@@ -283,7 +283,11 @@ impl Fs {
                 })
             });
             match joined {
-                Ok(moved) => moved.iter().for_each(|(from, to)| self.spot_moved(from, to)),
+                Ok((moved, unforgotten)) => {
+                    moved.iter().for_each(|(from, to)| self.spot_moved(from, to));
+                    drop(removal);
+                    drop(unforgotten);
+                }
                 Err(e) => {
                     // The entries wait on, under their names.
                     log::debug!("list items wait on: errno {}", e.errno());

@@ -5,6 +5,7 @@
 //!    own (`own`).
 
 use super::place::{Control, IdentityOf, Place, Slot, Spot};
+use super::shown::Shown;
 use crate::fs::text::keys::OwnedKey;
 use persist_core::store::Obj;
 
@@ -98,6 +99,7 @@ pub(super) struct Node {
     what: What,
     /// Lookups and flags.
     counts: u64,
+    pub(super) shown: Shown,
 }
 
 impl Node {
@@ -106,6 +108,7 @@ impl Node {
         let mut node = Node {
             what: What::Deleted,
             counts: 1 << LOOKUPS,
+            shown: Shown::default(),
         };
         node.set_place(place);
         node
@@ -195,7 +198,8 @@ mod tests {
 
     #[test]
     fn a_node_is_small() {
-        assert_eq!(size_of::<(u64, Node)>(), 56);
+        // One line of the processor's cache.
+        assert_eq!(size_of::<(u64, Node)>(), 64);
     }
 
     #[test]

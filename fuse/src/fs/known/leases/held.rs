@@ -69,7 +69,8 @@ impl Held {
             Ok(at) => at,
             Err(at) => {
                 let mut state = lock(&leases.bucket(bucket).state);
-                if state.quiet_until != 0 && lease_clock() < state.quiet_until {
+                let is_quiet = state.quiet_until != 0 && lease_clock() < state.quiet_until;
+                if is_quiet || state.awaiting > 0 {
                     return None;
                 }
                 state.under_way += 1;

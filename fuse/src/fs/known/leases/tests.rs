@@ -4,7 +4,6 @@ use super::*;
 use persist_core::store::{Key, Options, Wait};
 use std::error::Error;
 use std::fs::File;
-use std::time::Instant;
 
 type Tested = Result<(), Box<dyn Error>>;
 
@@ -54,4 +53,44 @@ fn a_lease_stays_until_what_the_kernel_does_not_forget_has_expired() -> Tested {
         store.close()?;
     }
     Ok(())
+}
+
+/// A reply that is under way names an inode that no record has yet. A change that does not wait for it lets the kernel
+/// keep the earlier attributes. Requests that come meanwhile are answered without leases.
+#[test]
+fn a_change_waits_for_the_replies_under_way_however_late() -> Tested {
+    let dir = tempfile::tempdir()?;
+    let (store, leases) = leases_of_a_failing_kernel(&dir)?;
+    let bucket = store.lease_bucket(store.root(), None);
+    let mut reader = Held::new(&leases);
+    let covered = store.read(&mut Wait::default(), |r| Ok(reader.take(r, bucket)))?;
+    assert_eq!(covered, Some(bucket));
+    let (calls, done) = (store.lease_calls(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let change = scope.spawn(|| {
+            drop(Unforgotten {
+                leases: &leases,
+                calls,
+                touched: vec![bucket],
+            });
+            done.store(true, Ordering::SeqCst);
+        });
+        while lock(&leases.bucket(bucket).state).awaiting == 0 && !change.is_finished() {
+            std::thread::yield_now();
+        }
+        let refused = store.read(&mut Wait::default(), |r| Ok(Held::new(&leases).take(r, bucket)))?;
+        let is_over = || reader.ttl(covered).is_zero();
+        assert!(
+            refused.is_none() || is_over(),
+            "a reader that comes later prolongs the wait"
+        );
+        while !done.load(Ordering::SeqCst) && !is_over() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(is_over(), "the reply would be kept after the change");
+        drop(reader);
+        Ok::<(), Box<dyn Error>>(())
+    })?;
+    leases.end();
+    Ok(store.close()?)
 }

@@ -27,7 +27,7 @@ impl Fs {
             Some(end) if end <= MAX_FILE => end,
             _ => return errno(libc::EFBIG),
         };
-        let size = self.getattr(ctx, ino, Some(fh), &mut Held::none())?.size;
+        let size = self.attributes(ctx, ino, Some(fh), &mut Held::none())?.size;
         let (zeroed, lengthens) = match mode & !libc::FALLOC_FL_KEEP_SIZE {
             0 if mode == 0 || end <= size => (offset..offset, true),
             libc::FALLOC_FL_PUNCH_HOLE if mode & libc::FALLOC_FL_KEEP_SIZE != 0 => {

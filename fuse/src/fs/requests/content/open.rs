@@ -141,7 +141,7 @@ impl Fs {
         held: &mut Held,
     ) -> FsResult<(Attr, u64)> {
         if let Some(found) = self.find_control(ctx, parent, name)? {
-            let attr = self.enter(found);
+            let attr = self.enter(ctx, found);
             return Ok((attr, self.open(ctx, attr.ino, flags)?));
         }
         let dir = self.dir(parent)?;
@@ -170,7 +170,7 @@ impl Fs {
                 libc::EEXIST
             });
         }
-        let attr = self.enter(found);
+        let attr = self.enter(ctx, found);
         let Some(hint) = made else {
             return Ok((attr, self.open(ctx, attr.ino, flags)?));
         };
@@ -205,6 +205,6 @@ impl Fs {
             may_wait: true,
             ..*ctx
         };
-        Ok(self.enter(self.find(ctx, dir, name)?))
+        Ok(self.enter(ctx, self.find(ctx, dir, name)?))
     }
 }

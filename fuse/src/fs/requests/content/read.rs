@@ -108,7 +108,7 @@ impl Fs {
 
     /// Request: lseek for data and holes. Files have no holes.
     pub(crate) fn lseek(&self, ctx: &Ctx, ino: u64, fh: u64, offset: i64, whence: i32) -> FsResult<i64> {
-        let size = self.getattr(ctx, ino, Some(fh), &mut Held::none())?.size as i64;
+        let size = self.attributes(ctx, ino, Some(fh), &mut Held::none())?.size as i64;
         match whence {
             libc::SEEK_SET => Ok(offset),
             libc::SEEK_END => Ok(size.saturating_add(offset)),

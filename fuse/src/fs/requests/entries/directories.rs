@@ -55,7 +55,7 @@ impl Fs {
             ..*ctx
         };
         self.entry_appeared(ctx, dir, name);
-        Ok(self.enter(self.find(ctx, dir, name)?))
+        Ok(self.enter(ctx, self.find(ctx, dir, name)?))
     }
 
     /// Request: remove a file or a reference.

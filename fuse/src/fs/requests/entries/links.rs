@@ -41,7 +41,7 @@ impl Fs {
             lock(&self.awaited).add(&spot, entry);
         }
         self.entry_appeared(ctx, dir, name);
-        Ok(self.enter(self.find(ctx, dir, name)?))
+        Ok(self.enter(ctx, self.find(ctx, dir, name)?))
     }
 
     /// Request: the text of a symlink.

@@ -122,7 +122,7 @@ impl Fs {
             let mut entries = batch.into_iter();
             while let Some((at, name, read)) = entries.next() {
                 let shown = match read {
-                    Read::Whole(found) => self.show(at + 2, name, found, held, &mut reply, &mut line),
+                    Read::Whole(found) => self.show(ctx, (at + 2, name, found), held, &mut reply, &mut line),
                     Read::Kind(ino, kind) => line(&mut Line {
                         next: at + 2,
                         name: name.into(),
@@ -163,16 +163,15 @@ impl Fs {
     /// Output an entry with its attributes, and count the lookup if it was accepted.
     fn show(
         &self,
-        next: u64,
-        name: Vec<u8>,
-        found: Found,
+        ctx: &Ctx,
+        (next, name, found): (u64, Vec<u8>, Found),
         held: &Held,
         reply: &mut Reply,
         line: &mut impl FnMut(&mut Line<'_>) -> bool,
     ) -> bool {
         // The lookup is counted before the entry is output, so that the entry has its final number. The count is
         // reverted if there was no room.
-        let attr = self.enter(found);
+        let attr = self.enter(ctx, found);
         let covered = attr.covered;
         let mut ttl = held.ttl_at(reply.now, covered.entry);
         if covered.attributes != covered.entry {
@@ -188,6 +187,7 @@ impl Fs {
         if taken {
             reply.shown(ttl);
         } else {
+            self.note_unknown(attr.ino);
             self.forget(attr.ino, 1);
         }
         taken

@@ -152,7 +152,7 @@ impl Fs {
         };
         let mut values = Vec::new();
         let mut removal = Removal::new(self);
-        let moved = self.write(ctx, |w, renamed| {
+        let (moved, unforgotten) = self.write_to_follow(ctx, |w, renamed| {
             removal.run(|removal| {
                 let Some((source, value)) = self.value_of(w, from.dir, &from.named)? else {
                     return errno(libc::ENOENT);
@@ -223,6 +223,8 @@ impl Fs {
             values.push(target.clone());
         }
         self.spot_moved(&source, &target);
+        drop(removal);
+        drop(unforgotten);
         if let Some(ty) = ty {
             let mut memory = lock(&self.metadata);
             if !fresh {
@@ -356,15 +358,17 @@ impl Fs {
             }
             Ok(Some((one, two)))
         };
-        let result = self.write(ctx, |w, _| removal.run(|removal| exchange(removal, w)));
+        let result = self.write_to_follow(ctx, |w, _| removal.run(|removal| exchange(removal, w)));
         pins.into_iter().for_each(|obj| self.store.unpin(obj));
-        let Some((one, two)) = result? else {
+        let (exchanged, unforgotten) = result?;
+        let Some((one, two)) = exchanged else {
             return Ok(Vec::new());
         };
         let places = |s: &Spot| (Place::File(s.clone()), Place::Link(s.clone()));
         let (a, b) = (places(&one), places(&two));
         lock(&self.inodes).exchanged([(&a.0, &b.0), (&a.1, &b.1), (&b.0, &a.0), (&b.1, &a.1)]);
         drop(removal);
+        drop(unforgotten);
         self.locks_follow(self.number(&a.0));
         self.locks_follow(self.number(&b.0));
         values.extend([one.clone(), two.clone()]);

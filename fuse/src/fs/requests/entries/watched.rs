@@ -190,7 +190,7 @@ impl Fs {
             Place::Link(_) => NodeKind::Link,
             Place::Lock(_) | Place::Control(_) | Place::Deleted => return None,
         };
-        let attr = match self.getattr(&ctx, ino, None, &mut Held::none()) {
+        let attr = match self.attributes(&ctx, ino, None, &mut Held::none()) {
             Ok(attr) if attr.kind == kind => attr,
             _ => {
                 let mut size = 0;

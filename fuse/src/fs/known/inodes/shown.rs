@@ -1,0 +1,199 @@
+//! Which attributes of an inode the kernel has, and whether it may answer programs from those of the next reply.
+//!
+//! The kernel marks the attributes of a reply as valid before it stores them one by one. A thread that looks at the
+//! inode in this moment, without a request, gets earlier values, also of a change that was acknowledged long ago. So a
+//! reply that brings new values has no time to live, and each look is a request, until `SETTLED` after the first such
+//! reply: then the kernel has the values, and to store them once more changes nothing. Two replies live at once:
+//!
+//! 1. The first one for an inode that the kernel does not have: nobody finds the inode before it is made.
+//! 2. One to a thread that has been the only one to send requests for `ALONE`, so that a tool that changes many entries
+//!    by itself does not ask twice. A thread that looks often at what another one changes sends a request before long,
+//!    because each change ends what the kernel keeps. What is left is a rare look within the 100 ns in which the kernel
+//!    stores a reply, of a thread that has sent no request for so long.
+
+use crate::fs::tree::metadata::attributes::Attr;
+use persist_core::store::door::lease_clock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// When the kernel has the values of a reply, in milliseconds after it.
+const SETTLED: u32 = 20;
+/// After how long, in nanoseconds, a thread without others that send requests is alone.
+const ALONE: u64 = 1_000_000_000;
+
+/// The attributes that were sent last for an inode.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Shown {
+    /// A hash of them.
+    print: u32,
+    /// When they were sent first, in milliseconds; 0: nothing was sent.
+    since: u32,
+}
+
+/// Return a hash of what the kernel stores of attributes.
+pub(crate) fn print_of(attr: &Attr) -> u32 {
+    let mut bytes = [0; 64];
+    let mut rest = &mut bytes[..];
+    let mut add = |number: &[u8]| {
+        if let Some((room, more)) = std::mem::take(&mut rest).split_at_mut_checked(number.len()) {
+            room.copy_from_slice(number);
+            rest = more;
+        }
+    };
+    add(&attr.size.to_le_bytes());
+    for time in [attr.mtime, attr.atime, attr.ctime] {
+        // A time before 1970 is shown as 1970.
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        add(&since.as_secs().to_le_bytes());
+        add(&since.subsec_nanos().to_le_bytes());
+    }
+    add(&attr.mode.to_le_bytes());
+    add(&attr.links.to_le_bytes());
+    add(&attr.uid.to_le_bytes());
+    add(&attr.gid.to_le_bytes());
+    xxh3_64(&bytes) as u32
+}
+
+/// The time in milliseconds, which begins again after 49 days, and is not 0.
+fn milliseconds(now: u64) -> u32 {
+    ((now / 1_000_000) as u32).max(1)
+}
+
+impl Shown {
+    /// Note that attributes are sent, at a time (`lease_clock`). Return whether the reply may have a time to live.
+    pub(crate) fn sent(&mut self, print: u32, now: u64, is_alone: bool) -> bool {
+        let now = milliseconds(now);
+        let is_first = self.since == 0;
+        if self.print != print || is_first {
+            let at_once = is_first || is_alone;
+            let since = if at_once {
+                now.wrapping_sub(SETTLED).max(1)
+            } else {
+                now
+            };
+            *self = Shown { print, since };
+            return at_once;
+        }
+        if now.wrapping_sub(self.since) < SETTLED {
+            return false;
+        }
+        // The counter may begin again: the values stay settled.
+        self.since = now.wrapping_sub(SETTLED).max(1);
+        true
+    }
+
+    /// Return what is known after a reply that was noted and not sent, or sent with other values: nothing.
+    pub(crate) fn unknown() -> Shown {
+        Shown {
+            print: 0,
+            since: milliseconds(lease_clock()),
+        }
+    }
+}
+
+/// The thread whose requests come without those of others.
+#[derive(Default, Debug)]
+pub(crate) struct Alone {
+    thread: AtomicU32,
+    /// Since when (`lease_clock`).
+    since: AtomicU64,
+}
+
+impl Alone {
+    /// Note a request of a thread (0: not known). Return whether it is alone.
+    pub(crate) fn asks(&self, thread: u32, now: u64) -> bool {
+        if thread == 0 || self.thread.load(Ordering::Relaxed) != thread {
+            // In this order, a thread that finds itself finds the time of its first request, or a later one.
+            self.since.store(now, Ordering::Relaxed);
+            self.thread.store(thread, Ordering::Release);
+            return false;
+        }
+        now.saturating_sub(self.since.load(Ordering::Relaxed)) >= ALONE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn new_attributes_live_from_the_second_reply_on_when_the_kernel_has_them() {
+        let mut shown = Shown::default();
+        let mut sent = |print, ms: u64| shown.sent(print, ms * MS, false);
+        assert!(sent(7, 1000) && sent(7, 1000), "the first of an inode");
+        assert!(!sent(8, 1001) && !sent(8, 1001 + u64::from(SETTLED) - 1));
+        assert!(sent(8, 1001 + u64::from(SETTLED)) && sent(8, 1001 + u64::from(SETTLED)));
+        assert!(!sent(7, 2000), "the earlier ones are new again");
+        assert!(!sent(8, 2019) && !sent(7, 2038) && !sent(7, 2057) && sent(7, 2058));
+    }
+
+    #[test]
+    fn settled_attributes_stay_settled_when_the_counter_begins_again() {
+        let mut shown = Shown::default();
+        let turn = 1 << 32;
+        for ms in (1..100).map(|n| n * turn / 16) {
+            assert!(shown.sent(7, ms * MS, false) || ms % turn == 0, "{ms}");
+        }
+    }
+
+    #[test]
+    fn a_thread_alone_gets_all_at_once_and_what_it_got_is_settled() {
+        let mut shown = Shown::default();
+        assert!(shown.sent(7, MS, true) && shown.sent(8, MS, true) && shown.sent(9, MS, true));
+        assert!(shown.sent(9, MS, false) && !shown.sent(10, MS, false));
+    }
+
+    #[test]
+    fn after_a_reply_that_was_not_sent_the_next_does_not_live() {
+        let mut shown = Shown::unknown();
+        assert!(!shown.sent(7, lease_clock(), false));
+    }
+
+    #[test]
+    fn a_thread_is_alone_a_while_after_the_last_request_of_another() {
+        let alone = Alone::default();
+        let second = Duration::from_secs(1).as_nanos() as u64;
+        let asks = |thread, at: u64| alone.asks(thread, at * second);
+        assert!(!asks(1, 5) && asks(1, 6) && asks(1, 7));
+        assert!(!asks(2, 7) && !asks(1, 8) && asks(1, 9));
+        assert!(!asks(0, 9) && !asks(0, 20) && !asks(1, 20) && asks(1, 21));
+    }
+
+    #[test]
+    fn the_hash_depends_on_each_attribute() {
+        use crate::fs::known::leases::Covered;
+        use crate::fs::tree::metadata::attributes::NodeKind;
+        let time = UNIX_EPOCH + Duration::new(5, 6);
+        let one = Attr {
+            ino: 1,
+            kind: NodeKind::File,
+            size: 2,
+            mtime: time,
+            atime: time,
+            ctime: time,
+            mode: 3,
+            links: 4,
+            uid: 5,
+            gid: 6,
+            covered: Covered::default(),
+        };
+        let later = time + Duration::from_nanos(1);
+        let all = [
+            one,
+            Attr { size: 3, ..one },
+            Attr { mtime: later, ..one },
+            Attr { atime: later, ..one },
+            Attr { ctime: later, ..one },
+            Attr { mode: 4, ..one },
+            Attr { links: 5, ..one },
+            Attr { uid: 6, ..one },
+            Attr { gid: 7, ..one },
+        ];
+        let prints: std::collections::HashSet<u32> = all.iter().map(print_of).collect();
+        assert_eq!(prints.len(), all.len());
+    }
+}
