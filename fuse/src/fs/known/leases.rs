@@ -95,8 +95,8 @@ struct State {
     quiet: u64,
 }
 
-/// A change of this mount whose attributes the kernel has still to forget. It does when this is dropped, which waits for
-/// the replies under way: before the reply to the change, and after the inode table has followed it.
+/// A change of this mount whose attributes the kernel has still to forget. It does when this is dropped, which waits
+/// for the replies under way: before the reply to the change, and after the inode table has followed it.
 #[must_use]
 pub(crate) struct Unforgotten<'a> {
     pub(crate) leases: &'a Leases,

@@ -8,7 +8,7 @@ use super::filesystem::Fs;
 use super::values::owned_key;
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno};
-use crate::fs::known::inodes::{Place, Shown, Slot, Spot, print_of};
+use crate::fs::known::inodes::{Place, Shown, Slot, Spot};
 use crate::fs::known::leases::{Covered, Held};
 use crate::fs::text::keys::OwnedKey;
 use crate::fs::text::list_entries;
@@ -321,10 +321,10 @@ impl Fs {
         attr
     }
 
-    /// Note which attributes are sent. The kernel keeps them only if it has them already, or if nobody else looks
+    /// Note which attributes are sent. The kernel keeps them only if it has them already, or if no other thread looks
     /// (`known::inodes::shown`).
     pub(crate) fn note_sent(&self, ctx: &Ctx, attr: &mut Attr) {
-        let (print, now) = (print_of(attr), lease_clock());
+        let (print, now) = (attr.print(), lease_clock());
         let is_alone = self.alone.asks(ctx.tid, now);
         let mut nodes = lock(&self.inodes);
         if !nodes

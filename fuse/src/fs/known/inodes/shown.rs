@@ -2,23 +2,20 @@
 //!
 //! The kernel marks the attributes of a reply as valid before it stores them one by one. A thread that looks at the
 //! inode in this moment, without a request, gets earlier values, also of a change that was acknowledged long ago. So a
-//! reply that brings new values has no time to live, and each look is a request, until `SETTLED` after the first such
+//! reply that brings new values has no time to live, and each look is a request, until `STORED` after the first such
 //! reply: then the kernel has the values, and to store them once more changes nothing. Two replies live at once:
 //!
-//! 1. The first one for an inode that the kernel does not have: nobody finds the inode before it is made.
+//! 1. The first one for an inode that the kernel does not have: no other thread finds the inode before it is made.
 //! 2. One to a thread that has been the only one to send requests for `ALONE`, so that a tool that changes many entries
 //!    by itself does not ask twice. A thread that looks often at what another one changes sends a request before long,
 //!    because each change ends what the kernel keeps. What is left is a rare look within the 100 ns in which the kernel
 //!    stores a reply, of a thread that has sent no request for so long.
 
-use crate::fs::tree::metadata::attributes::Attr;
 use persist_core::store::door::lease_clock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::UNIX_EPOCH;
-use xxhash_rust::xxh3::xxh3_64;
 
 /// When the kernel has the values of a reply, in milliseconds after it.
-const SETTLED: u32 = 20;
+const STORED: u32 = 20;
 /// After how long, in nanoseconds, a thread without others that send requests is alone.
 const ALONE: u64 = 1_000_000_000;
 
@@ -29,30 +26,6 @@ pub(crate) struct Shown {
     print: u32,
     /// When they were sent first, in milliseconds; 0: nothing was sent.
     since: u32,
-}
-
-/// Return a hash of what the kernel stores of attributes.
-pub(crate) fn print_of(attr: &Attr) -> u32 {
-    let mut bytes = [0; 64];
-    let mut rest = &mut bytes[..];
-    let mut add = |number: &[u8]| {
-        if let Some((room, more)) = std::mem::take(&mut rest).split_at_mut_checked(number.len()) {
-            room.copy_from_slice(number);
-            rest = more;
-        }
-    };
-    add(&attr.size.to_le_bytes());
-    for time in [attr.mtime, attr.atime, attr.ctime] {
-        // A time before 1970 is shown as 1970.
-        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        add(&since.as_secs().to_le_bytes());
-        add(&since.subsec_nanos().to_le_bytes());
-    }
-    add(&attr.mode.to_le_bytes());
-    add(&attr.links.to_le_bytes());
-    add(&attr.uid.to_le_bytes());
-    add(&attr.gid.to_le_bytes());
-    xxh3_64(&bytes) as u32
 }
 
 /// The time in milliseconds, which begins again after 49 days, and is not 0.
@@ -68,18 +41,18 @@ impl Shown {
         if self.print != print || is_first {
             let at_once = is_first || is_alone;
             let since = if at_once {
-                now.wrapping_sub(SETTLED).max(1)
+                now.wrapping_sub(STORED).max(1)
             } else {
                 now
             };
             *self = Shown { print, since };
             return at_once;
         }
-        if now.wrapping_sub(self.since) < SETTLED {
+        if now.wrapping_sub(self.since) < STORED {
             return false;
         }
-        // The counter may begin again: the values stay settled.
-        self.since = now.wrapping_sub(SETTLED).max(1);
+        // The counter may begin again: the kernel still has the values.
+        self.since = now.wrapping_sub(STORED).max(1);
         true
     }
 
@@ -125,14 +98,14 @@ mod tests {
         let mut shown = Shown::default();
         let mut sent = |print, ms: u64| shown.sent(print, ms * MS, false);
         assert!(sent(7, 1000) && sent(7, 1000), "the first of an inode");
-        assert!(!sent(8, 1001) && !sent(8, 1001 + u64::from(SETTLED) - 1));
-        assert!(sent(8, 1001 + u64::from(SETTLED)) && sent(8, 1001 + u64::from(SETTLED)));
+        assert!(!sent(8, 1001) && !sent(8, 1001 + u64::from(STORED) - 1));
+        assert!(sent(8, 1001 + u64::from(STORED)) && sent(8, 1001 + u64::from(STORED)));
         assert!(!sent(7, 2000), "the earlier ones are new again");
         assert!(!sent(8, 2019) && !sent(7, 2038) && !sent(7, 2057) && sent(7, 2058));
     }
 
     #[test]
-    fn settled_attributes_stay_settled_when_the_counter_begins_again() {
+    fn what_the_kernel_has_stays_so_when_the_counter_begins_again() {
         let mut shown = Shown::default();
         let turn = 1 << 32;
         for ms in (1..100).map(|n| n * turn / 16) {
@@ -141,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_alone_gets_all_at_once_and_what_it_got_is_settled() {
+    fn a_thread_alone_gets_all_at_once_and_what_it_got_x() {
         let mut shown = Shown::default();
         assert!(shown.sent(7, MS, true) && shown.sent(8, MS, true) && shown.sent(9, MS, true));
         assert!(shown.sent(9, MS, false) && !shown.sent(10, MS, false));
@@ -161,39 +134,5 @@ mod tests {
         assert!(!asks(1, 5) && asks(1, 6) && asks(1, 7));
         assert!(!asks(2, 7) && !asks(1, 8) && asks(1, 9));
         assert!(!asks(0, 9) && !asks(0, 20) && !asks(1, 20) && asks(1, 21));
-    }
-
-    #[test]
-    fn the_hash_depends_on_each_attribute() {
-        use crate::fs::known::leases::Covered;
-        use crate::fs::tree::metadata::attributes::NodeKind;
-        let time = UNIX_EPOCH + Duration::new(5, 6);
-        let one = Attr {
-            ino: 1,
-            kind: NodeKind::File,
-            size: 2,
-            mtime: time,
-            atime: time,
-            ctime: time,
-            mode: 3,
-            links: 4,
-            uid: 5,
-            gid: 6,
-            covered: Covered::default(),
-        };
-        let later = time + Duration::from_nanos(1);
-        let all = [
-            one,
-            Attr { size: 3, ..one },
-            Attr { mtime: later, ..one },
-            Attr { atime: later, ..one },
-            Attr { ctime: later, ..one },
-            Attr { mode: 4, ..one },
-            Attr { links: 5, ..one },
-            Attr { uid: 6, ..one },
-            Attr { gid: 7, ..one },
-        ];
-        let prints: std::collections::HashSet<u32> = all.iter().map(print_of).collect();
-        assert_eq!(prints.len(), all.len());
     }
 }

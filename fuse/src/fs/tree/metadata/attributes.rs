@@ -18,7 +18,8 @@ use crate::fs::text::scalars::Scalar;
 use crate::fs::tree::filesystem::Fs;
 use crate::fs::tree::metadata::records::Subject;
 use persist_core::store::{LargeKind, Obj, Reader, Value};
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// The kind of a node for the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -206,6 +207,30 @@ impl Fs {
 }
 
 impl Attr {
+    /// Return a hash of what the kernel stores of them.
+    pub(crate) fn print(&self) -> u32 {
+        let mut bytes = [0; 64];
+        let mut rest = &mut bytes[..];
+        let mut add = |number: &[u8]| {
+            if let Some((room, more)) = std::mem::take(&mut rest).split_at_mut_checked(number.len()) {
+                room.copy_from_slice(number);
+                rest = more;
+            }
+        };
+        add(&self.size.to_le_bytes());
+        for time in [self.mtime, self.atime, self.ctime] {
+            // A time before 1970 is shown as 1970.
+            let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+            add(&since.as_secs().to_le_bytes());
+            add(&since.subsec_nanos().to_le_bytes());
+        }
+        add(&self.mode.to_le_bytes());
+        add(&self.links.to_le_bytes());
+        add(&self.uid.to_le_bytes());
+        add(&self.gid.to_le_bytes());
+        xxh3_64(&bytes) as u32
+    }
+
     /// Show the size and the time of a content that is not stored yet.
     pub(crate) fn show_written(&mut self, size: u64, at: SystemTime) {
         self.size = size;
@@ -228,5 +253,43 @@ fn apply(attr: Attr, record: &Record, is_set: bool) -> Attr {
             None => attr.mtime,
         },
         ..attr
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_hash_depends_on_each_attribute() {
+        let time = UNIX_EPOCH + Duration::new(5, 6);
+        let one = Attr {
+            ino: 1,
+            kind: NodeKind::File,
+            size: 2,
+            mtime: time,
+            atime: time,
+            ctime: time,
+            mode: 3,
+            links: 4,
+            uid: 5,
+            gid: 6,
+            covered: Covered::default(),
+        };
+        let later = time + Duration::from_nanos(1);
+        let all = [
+            one,
+            Attr { size: 3, ..one },
+            Attr { mtime: later, ..one },
+            Attr { atime: later, ..one },
+            Attr { ctime: later, ..one },
+            Attr { mode: 4, ..one },
+            Attr { links: 5, ..one },
+            Attr { uid: 6, ..one },
+            Attr { gid: 7, ..one },
+        ];
+        let prints: std::collections::HashSet<u32> = all.iter().map(Attr::print).collect();
+        assert_eq!(prints.len(), all.len());
     }
 }
