@@ -27,7 +27,7 @@ mod place;
 mod shown;
 
 pub(crate) use place::{Control, Place, Slot, Spot};
-pub(crate) use shown::{Alone, Shown};
+pub(crate) use shown::{Shown, Single};
 
 /// The number of the root (of a view: `root_of`).
 pub(crate) const ROOT: u64 = 1;

@@ -8,7 +8,7 @@ use crate::fs::context::{Config, Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno, would_wait};
 use crate::fs::known::awaited::Awaited;
 use crate::fs::known::directories::Directories;
-use crate::fs::known::inodes::{Alone, Inodes, Place, Slot, Spot};
+use crate::fs::known::inodes::{Inodes, Place, Single, Slot, Spot};
 use crate::fs::known::leases::{Held, Leases, Unforgotten};
 use crate::fs::known::list_names::{Lists, Renamed};
 use crate::fs::known::listed::Listed;
@@ -44,7 +44,7 @@ pub(crate) struct Fs {
     pub(in crate::fs) open_files: OpenFiles,
     pub(in crate::fs) locks: Locks,
     pub(in crate::fs) leases: Arc<Leases>,
-    pub(in crate::fs) alone: Alone,
+    pub(in crate::fs) single: Single,
     pub(in crate::fs) moving: Arc<Moving>,
     pub(in crate::fs) started: SystemTime,
     /// Bytes of large contents that were read and written since the store's pages were forgotten.
@@ -109,7 +109,7 @@ impl Fs {
         let root = store.root();
         Fs {
             leases: Arc::new(Leases::new(store.clone())),
-            alone: Alone::default(),
+            single: Single::default(),
             store,
             root,
             config,

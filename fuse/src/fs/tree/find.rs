@@ -325,11 +325,11 @@ impl Fs {
     /// (`known::inodes::shown`).
     pub(crate) fn note_sent(&self, ctx: &Ctx, attr: &mut Attr) {
         let (print, now) = (attr.print(), lease_clock());
-        let is_alone = self.alone.asks(ctx.tid, now);
+        let is_single = self.single.asks(ctx.tid, now);
         let mut nodes = lock(&self.inodes);
         if !nodes
             .shown(attr.ino)
-            .is_some_and(|shown| shown.sent(print, now, is_alone))
+            .is_some_and(|shown| shown.sent(print, now, is_single))
         {
             attr.covered.attributes = None;
         }

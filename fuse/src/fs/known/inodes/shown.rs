@@ -6,7 +6,7 @@
 //! reply: then the kernel has the values, and to store them once more changes nothing. Two replies live at once:
 //!
 //! 1. The first one for an inode that the kernel does not have: no other thread finds the inode before it is made.
-//! 2. One to a thread that has been the only one to send requests for `ALONE`, so that a tool that changes many entries
+//! 2. One to a thread that has been the only one to send requests for `SINGLE_AFTER`, so that a tool that changes many entries
 //!    by itself does not ask twice. A thread that looks often at what another one changes sends a request before long,
 //!    because each change ends what the kernel keeps. What is left is a rare look within the 100 ns in which the kernel
 //!    stores a reply, of a thread that has sent no request for so long.
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// When the kernel has the values of a reply, in milliseconds after it.
 const STORED: u32 = 20;
 /// After how long, in nanoseconds, a thread without others that send requests is alone.
-const ALONE: u64 = 1_000_000_000;
+const SINGLE_AFTER: u64 = 1_000_000_000;
 
 /// The attributes that were sent last for an inode.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -35,11 +35,11 @@ fn milliseconds(now: u64) -> u32 {
 
 impl Shown {
     /// Note that attributes are sent, at a time (`lease_clock`). Return whether the reply may have a time to live.
-    pub(crate) fn sent(&mut self, print: u32, now: u64, is_alone: bool) -> bool {
+    pub(crate) fn sent(&mut self, print: u32, now: u64, is_single: bool) -> bool {
         let now = milliseconds(now);
         let is_first = self.since == 0;
         if self.print != print || is_first {
-            let at_once = is_first || is_alone;
+            let at_once = is_first || is_single;
             let since = if at_once {
                 now.wrapping_sub(STORED).max(1)
             } else {
@@ -67,13 +67,13 @@ impl Shown {
 
 /// The thread whose requests come without those of others.
 #[derive(Default, Debug)]
-pub(crate) struct Alone {
+pub(crate) struct Single {
     thread: AtomicU32,
     /// Since when (`lease_clock`).
     since: AtomicU64,
 }
 
-impl Alone {
+impl Single {
     /// Note a request of a thread (0: not known). Return whether it is alone.
     pub(crate) fn asks(&self, thread: u32, now: u64) -> bool {
         if thread == 0 || self.thread.load(Ordering::Relaxed) != thread {
@@ -82,7 +82,7 @@ impl Alone {
             self.thread.store(thread, Ordering::Release);
             return false;
         }
-        now.saturating_sub(self.since.load(Ordering::Relaxed)) >= ALONE
+        now.saturating_sub(self.since.load(Ordering::Relaxed)) >= SINGLE_AFTER
     }
 }
 
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_alone_gets_all_at_once_and_what_it_got_x() {
+    fn a_single_thread_gets_all_at_once_and_what_it_got_x() {
         let mut shown = Shown::default();
         assert!(shown.sent(7, MS, true) && shown.sent(8, MS, true) && shown.sent(9, MS, true));
         assert!(shown.sent(9, MS, false) && !shown.sent(10, MS, false));
@@ -127,10 +127,10 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_is_alone_a_while_after_the_last_request_of_another() {
-        let alone = Alone::default();
+    fn a_thread_is_single_a_while_after_the_last_request_of_another() {
+        let single = Single::default();
         let second = Duration::from_secs(1).as_nanos() as u64;
-        let asks = |thread, at: u64| alone.asks(thread, at * second);
+        let asks = |thread, at: u64| single.asks(thread, at * second);
         assert!(!asks(1, 5) && asks(1, 6) && asks(1, 7));
         assert!(!asks(2, 7) && !asks(1, 8) && asks(1, 9));
         assert!(!asks(0, 9) && !asks(0, 20) && !asks(1, 20) && asks(1, 21));

@@ -56,7 +56,7 @@ fn a_lease_stays_until_what_the_kernel_does_not_forget_has_expired() -> Tested {
 }
 
 /// A reply that is under way names an inode that no record has yet. A change that does not wait for it lets the kernel
-/// keep the earlier attributes. Requests that come meanwhile are answered without leases.
+/// keep the earlier attributes. Requests that come during this are answered without leases.
 #[test]
 fn a_change_waits_for_the_replies_under_way_however_late() -> Tested {
     let dir = tempfile::tempdir()?;
