@@ -14,9 +14,9 @@
 //!    that it touches are forgotten (`forget_touched`); what it does to its own entries the kernel knows, so the lease
 //!    stays. The change waits for replies under way, which may bring the earlier entry or attributes that no record
 //!    names yet. It waits until they are written, or bring nothing that may be kept: no longer than a lease lives. A
-//!    request that comes during this is not leased, so the wait has an end beside any number of readers. No request that
-//!    has a lease waits for the inode table to follow a change: the change waits after that (`Unforgotten`). A lease is
-//!    given up after a change of more than single entries. A renamed entry keeps the
+//!    request that comes during this is not leased, so the wait has an end beside any number of readers. No request
+//!    that has a lease waits for the inode table to follow a change: the change waits after that (`Unforgotten`). A
+//!    lease is given up after a change of more than single entries. A renamed entry keeps the
 //!    kernel's time to live under its new name: changes of that name wait until the kernel has forgotten it
 //!    (`Held::moving`). A change of attributes brings those of its inode with its answer (`answering`).
 //! 6. A bucket that is wanted often is not leased for a while.

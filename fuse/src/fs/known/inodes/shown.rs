@@ -6,10 +6,10 @@
 //! reply: then the kernel has the values, and to store them once more changes nothing. Two replies live at once:
 //!
 //! 1. The first one for an inode that the kernel does not have: no other thread finds the inode before it is made.
-//! 2. One to a thread that has been the only one to send requests for `SINGLE_AFTER`, so that a tool that changes many entries
-//!    by itself does not ask twice. A thread that looks often at what another one changes sends a request before long,
-//!    because each change ends what the kernel keeps. What is left is a rare look within the 100 ns in which the kernel
-//!    stores a reply, of a thread that has sent no request for so long.
+//! 2. One to a thread that has been the only one to send requests for `SINGLE_AFTER`, so that a tool that changes many
+//!    entries by itself does not ask twice. A thread that looks often at what another one changes sends a request
+//!    before long, because each change ends what the kernel keeps. What is left is a rare look within the 100 ns in
+//!    which the kernel stores a reply, of a thread that has sent no request for so long.
 
 use persist_core::store::door::lease_clock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
