@@ -6,8 +6,12 @@ mod support;
 
 use common::scratch;
 use persist_core::store::{Actor, Error, In, Key, Options, Result, Store, Wait};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use support::{again, sys, worker_task};
+use std::process::{Child, Stdio};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use support::{again, process, sys, worker_task};
 
 fn set(s: &Store, n: u32, len: usize) -> Result<()> {
     s.write(Actor::Thread, &mut Wait::default(), |w| {
@@ -71,6 +75,18 @@ fn neighbour() {
         }
         "enough memory" => enough_memory(&path),
         "many stores" => many_stores(Path::new(&dir)),
+        "many threads" => many_threads(&path),
+        "stay" => {
+            match open(&path) {
+                Ok(_store) => {
+                    println!("open");
+                    let _ = std::io::stdin().read_line(&mut String::new());
+                }
+                Err(e) => println!("{e}"),
+            }
+            // Ends as a killed process does.
+            process::die();
+        }
         other => panic!("{other}"),
     }
 }
@@ -156,6 +172,108 @@ fn many_stores(dir: &Path) {
     for store in &stores {
         store.close().unwrap();
     }
+}
+
+/// Threads use a store until its table of them is full. The error names the limit; each end makes room.
+fn many_threads(path: &Path) {
+    const THREADS: usize = 1024;
+    let store = open(path).unwrap();
+    let (all, end) = (Barrier::new(THREADS + 101), Barrier::new(THREADS + 101));
+    let refused = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for n in 0..THREADS + 100 {
+            let body = || {
+                let done = set(&store, 1, 10);
+                if let Err(e) = done {
+                    assert!(
+                        e.to_string()
+                            .contains("threads using the store at once (limit 1024)"),
+                        "{e}"
+                    );
+                    refused.fetch_add(1, Ordering::SeqCst);
+                }
+                all.wait();
+                end.wait();
+            };
+            let thread = std::thread::Builder::new().stack_size(256 << 10);
+            thread
+                .spawn_scoped(scope, body)
+                .unwrap_or_else(|e| panic!("thread {n}: {e}"));
+        }
+        all.wait();
+        // Threads of the opening itself have places as well.
+        let refused = refused.load(Ordering::SeqCst);
+        assert!((100..110).contains(&refused), "{refused}");
+        end.wait();
+    });
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS / 2 {
+            scope.spawn(|| set(&store, 1, 10).unwrap());
+        }
+    });
+    store.check().unwrap();
+    store.close().unwrap();
+}
+
+#[test]
+fn the_threads_of_a_store_are_limited() {
+    limited("many threads");
+}
+
+/// A process that has the store open until it is killed.
+struct User {
+    child: Child,
+    said: String,
+}
+
+impl User {
+    fn new(dir: &Path) -> User {
+        let mut child = again("neighbour")
+            .env("PERSIST_DIR", dir)
+            .env("PERSIST_DO", "stay")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut said = lines
+            .map(|line| line.unwrap())
+            .filter(|line| line.starts_with("open") || line.contains("too many"));
+        let said = said.next().unwrap_or_default();
+        User { child, said }
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_processes_of_a_store_are_limited() {
+    const PROCESSES: usize = 128;
+    let dir = scratch();
+    let store = open(&dir.path().join("a.store")).unwrap();
+    let mut users: Vec<User> = (1..PROCESSES).map(|_| User::new(dir.path())).collect();
+    assert!(users.iter().all(|user| user.said == "open"));
+    let one_more = User::new(dir.path());
+    assert!(
+        one_more
+            .said
+            .contains("processes using the store at once (limit 128)"),
+        "{}",
+        one_more.said
+    );
+    set(&store, 1, 10).unwrap();
+    // A killed one makes room.
+    drop(users.pop());
+    users.push(User::new(dir.path()));
+    assert_eq!(users.last().map(|user| user.said.as_str()), Some("open"));
+    drop(users);
+    store.check().unwrap();
+    store.close().unwrap();
 }
 
 #[test]

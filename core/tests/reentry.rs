@@ -167,6 +167,7 @@ const PLAIN: &[&str] = &[
     "in_transaction",
     "level_of",
     "must_await_durability",
+    "is_only_process",
     "lacks_task_name",
     "shorten_max_age",
     "without_checkpoints",

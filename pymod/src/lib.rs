@@ -30,8 +30,9 @@ mod wrapped;
 
 use pyo3::prelude::*;
 
-/// The extension module; import `persist` instead.
-#[pymodule(gil_used = false)]
+/// The extension module; import `persist` instead. A free-threaded interpreter holds its global lock while this module is
+/// loaded: no test has run with one.
+#[pymodule(gil_used = true)]
 fn _persist(m: &Bound<'_, PyModule>) -> PyResult<()> {
     python::ffi::main_interpreter_only()?;
     python::logs::install();

@@ -165,7 +165,8 @@ def liveness(quick: bool, aims: list[str]) -> None:
             )
             for what, program, act in rows:
                 beside, behind = stopped(path, program, act, 10 if quick else 30)
-                print(f"  {what:<28} runs {max(beside):>8.1f}   stopped {max(behind):>8.1f}")
+                ratio = max(behind) / max(beside)
+                print(f"  {what:<28} runs {max(beside):>8.1f}   stopped {max(behind):>8.1f}   {ratio:>6.2f} x")
                 aim(aims, f"{what} that is stopped, ms", max(behind), 100)
             fairness(path, d, quick, aims)
         locks(path, quick, aims)
@@ -228,7 +229,10 @@ def freed(home: Path, quick: bool, aims: list[str]) -> None:
         before = statistics.median(small() for _ in range(5))
         del root["big"]
         after = small()
-    print(f"\na small change (us) before del of {entries:,} entries {before:.2f}, 5,000 of them after it {after:.2f}")
+    print(
+        f"\na small change (us) before del of {entries:,} entries {before:.2f}, "
+        f"5,000 of them after it {after:.2f}: {after / before:.2f} x"
+    )
     aim(aims, f"a small change after del of {entries:,}: us more", after - before, 2)
 
 

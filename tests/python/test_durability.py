@@ -91,3 +91,50 @@ def test_a_change_that_waits_for_a_stopped_process_is_done_once(path: Path, comm
         # Most runs reach this; where flushes take no time, it may not happen.
         print(f"{unknown} of {n} waits met their bound")
         store.sync()
+
+
+class Rings(Exception):
+    pass
+
+
+def ring(*_: object) -> None:
+    raise Rings
+
+
+def test_a_signal_ends_the_wait_for_the_disk_and_says_that_the_change_is_done(path: Path, committing: int) -> None:
+    """Once each, also by `Store.run`, which repeats nothing that is done."""
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        with persist.open(path, durability="commit", lock_timeout=1000) as store:
+            store.root["list"] = []
+            values = store.root["list"]
+            want: list[int] = []
+            known, n, end = 0, 0, time.monotonic() + 100
+            while known < 4 and time.monotonic() < end:
+                n += 1
+                time.sleep(0.0003 * (n % 7))
+                is_done: bool | None = True
+                with stopped(committing):
+                    signal.setitimer(signal.ITIMER_REAL, 0.1)
+                    try:
+                        if n % 2:
+                            values.append(n)
+                        else:
+                            store.run(lambda: values.append(n))  # noqa: B023
+                    except Rings as e:
+                        if isinstance(e.__cause__, persist.DurabilityUnknown):
+                            assert "do not repeat it" in str(e.__cause__)
+                            known += 1
+                        else:
+                            # Raised in a wait before the change, or just after the call.
+                            is_done = None
+                    finally:
+                        signal.setitimer(signal.ITIMER_REAL, 0)
+                found = list(values)
+                if is_done or found != want:
+                    want.append(n)
+                assert found == want
+            assert known, f"none of {n} waits was for the disk"
+            store.sync()
+    finally:
+        signal.signal(signal.SIGALRM, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -112,3 +113,19 @@ def test_a_forked_child(tmp_path: Path) -> None:
                 os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert after_a_cut(path, "child") == 1
+
+
+def test_a_thread_that_keeps_the_interpreter_does_not_delay_durability(tmp_path: Path) -> None:
+    """The helper is no thread of Python's: it needs no turn of the interpreter."""
+    path = tmp_path / "a.store"
+    usleep = ctypes.PyDLL(None).usleep
+    with persist.open(path, max_age=0.05) as store:
+        store.root["x"] = -1
+        until("durability", lambda: durable(store))
+        for n in range(50):
+            store.root["x"] = n
+            # This call does not let other threads of Python run.
+            usleep(500_000)
+            if after_a_cut(path, "x") == n:
+                return
+    pytest.fail("no change became durable while a thread kept the interpreter")

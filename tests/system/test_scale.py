@@ -10,7 +10,7 @@ from pathlib import Path
 
 import persist
 import pytest
-from acceptance import best_of, sh
+from acceptance import BIN, best_of, sh
 
 OPEN = """
 import sys, time, persist
@@ -175,3 +175,49 @@ def test_the_command(store: Path) -> None:
     assert "containers freed" in sh('persist gc "$1"', store)
     assert "no 'nowhere'" in sh('persist get "$1" nowhere', store, ok=False).replace('"', "'")
     sh('test ! -e "$1" && ! persist stat "$1" && test ! -e "$1"', f"{store}-missing", ok=True)
+
+
+TOO_LARGE = """
+import os, signal, sys, persist
+store = persist.open(sys.argv[1])
+store.root["kept"] = 1
+try:
+    with store.transaction():
+        store.root["many"] = {}
+        many = store.root["many"]
+        for n in range(0, 1_500_000, 50_000):
+            many.update({i: i for i in range(n, n + 50_000)})
+            if n in (0, 400_000, 1_000_000):
+                print("inside", flush=True)
+                sys.stdin.readline()
+    print("done", flush=True)
+except persist.TransactionTooLarge:
+    print("too large", flush=True)
+sys.stdin.readline()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.timeout(600)
+def test_a_transaction_of_a_million_entries_ends_well_and_others_can_open(tmp_path: Path) -> None:
+    """At the true sizes: it is done, or `TransactionTooLarge`, and after a kill the store has what was said."""
+    path = tmp_path / "a.store"
+    with subprocess.Popen(
+        [sys.executable, "-c", TOO_LARGE, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdin and program.stdout
+        while (said := program.stdout.readline().strip()) == "inside":
+            with persist.open(path, lock_timeout=60) as beside:
+                assert beside.root["kept"] == 1 and "many" not in beside.root
+            program.stdin.write("\n")
+            program.stdin.flush()
+        assert said in ("done", "too large")
+        with persist.open(path) as beside:
+            assert ("many" in beside.root) == (said == "done")
+        program.stdin.write("\n")
+        program.stdin.flush()
+        assert program.wait() == -9
+    with persist.open(path) as store:
+        assert store.root["kept"] == 1
+        assert len(store.root.get("many", ())) == (1_500_000 if said == "done" else 0)
+    subprocess.run([BIN / "persist", "check", path], check=True, stdout=subprocess.DEVNULL)

@@ -22,6 +22,16 @@ COREUTILS = (
 ).split()
 
 
+def test_a_newer_compiler_builds_the_project_whatever_it_warns_of() -> None:
+    """Lints only warn in the manifest. The step `clippy` of scripts/test denies every warning."""
+    manifest = (TOP / "Cargo.toml").read_text()
+    assert "[workspace.lints" in manifest
+    assert not re.search(r"\b(deny|forbid)\b", re.sub(r"#.*", "", manifest))
+    sources = list(TOP.glob("*/src/**/*.rs"))
+    assert sources and not [s for s in sources if re.search(r"(deny|forbid)\(warnings", s.read_text())]
+    assert "-D warnings" in (TOP / "scripts/lib/step.sh").read_text()
+
+
 class Machine:
     """A project with its scripts, and a PATH with selected commands only."""
 

@@ -79,6 +79,13 @@ impl Store {
         self.pager().release_leases();
     }
 
+    /// Return whether no other process has the store open.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn is_only_process(&self) -> bool {
+        self.pager().is_only_process()
+    }
+
     /// Return the bucket of a container, or of one of its entries.
     #[doc(hidden)]
     #[must_use]

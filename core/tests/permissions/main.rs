@@ -234,6 +234,16 @@ fn a_reader_that_locks_everything_delays_no_writer() {
         two.close().unwrap();
         assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     }
+    // A snapshot that such a user holds open cannot be dropped, as README says. The error comes at once.
+    let one = open(&path, 20);
+    one.snapshot("s").unwrap();
+    let begun = Instant::now();
+    let e = one.drop_snapshot("s").unwrap_err();
+    assert!(matches!(e, Error::InUse { .. }), "{e}");
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    drop(hostile);
+    one.drop_snapshot("s").unwrap();
+    one.close().unwrap();
     // The lock file is gone, and no mark can be set: the sidecar shows that the store is in use.
     let one = open(&path, 20);
     std::fs::remove_file(beside(&path, "-lock")).unwrap();
@@ -413,15 +423,24 @@ fn no_command_makes_a_store_of_an_empty_file() {
         "check",
         "backup",
         "get",
+        "rename-class",
+        "lock",
+        "--repair",
     ] {
         File::create(&path).unwrap();
         let mut run = Command::new(env!("CARGO_BIN_EXE_persist"));
-        run.arg(command).arg(&path);
         match command {
-            "snapshot" | "drop-snapshot" | "get" => drop(run.arg("x")),
-            "backup" => drop(run.arg(dir.path().join("copy"))),
-            _ => {}
-        }
+            "snapshot" | "drop-snapshot" | "get" => run.arg(command).arg(&path).arg("x"),
+            "backup" => run.arg(command).arg(&path).arg(dir.path().join("copy")),
+            "rename-class" => run.arg(command).arg(&path).args(["m:A", "m:B"]),
+            "lock" => run.arg(command).arg(&path).args(["--", "true"]),
+            "--repair" => run
+                .arg("check")
+                .arg(&path)
+                .arg(command)
+                .arg(dir.path().join("copy")),
+            _ => run.arg(command).arg(&path),
+        };
         let out = run.output().unwrap();
         assert!(!out.status.success(), "{command}: {out:?}");
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 0, "{command}");

@@ -135,6 +135,41 @@ fn a_sidecar_of_another_attachment_is_not_used_whatever_is_in_it() {
     }
 }
 
+/// Where `/proc` is masked, as in a container, the boot is not known: an error, and what was left stays.
+#[test]
+fn an_unknown_boot_is_an_error() {
+    let dir = scratch();
+    let path = left_by_the_dead(dir.path());
+    let empty = dir.path().join("empty");
+    std::fs::write(&empty, "").unwrap();
+    let boot_id = "/proc/sys/kernel/random/boot_id";
+    for mask in ["mount --bind \"$1\" \"$2\"", "mount -t tmpfs none /proc"] {
+        let begun = format!("{mask} && echo begun && exec \"$3\" --exact worker --ignored --nocapture");
+        let open_masked = || {
+            let output = std::process::Command::new("unshare")
+                .args(["-m", "sh", "-c", &begun, "sh"])
+                .args([&empty, Path::new(boot_id), &std::env::current_exe().unwrap()])
+                .env("PERSIST_STORE", &path)
+                .env("PERSIST_DO", "count")
+                .output()
+                .unwrap_or_else(|e| panic!("there is no unshare: {e}"));
+            let may = std::env::var_os("PERSIST_NO_MOUNT").is_some_and(|v| v == "1");
+            let has_begun = output.stdout.starts_with(b"begun");
+            assert!(
+                has_begun || may,
+                "run as root, or set PERSIST_NO_MOUNT=1 to leave this out: {output:?}"
+            );
+            has_begun.then(|| String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        if open_masked().is_some() {
+            fails(&path, &[boot_id, "make /proc readable"], || {
+                open_masked().unwrap()
+            });
+        }
+    }
+    assert_eq!(look(&path), LEFT);
+}
+
 /// A process that cannot determine the attachment does not guess.
 #[test]
 fn an_unknown_attachment_is_an_error() {
@@ -148,6 +183,12 @@ fn an_unknown_attachment_is_an_error() {
     fails(&path, &["diskseq", "a.store-shm"], || {
         run(&path, "count", &unknown)
     });
+    assert_eq!(run(&path, "count", &known), LEFT.to_string());
+    // Nor does one that can determine it trust what such a process has left. A clean close leaves nothing to doubt.
+    std::fs::remove_file(sidecar(&path)).unwrap();
+    run(&path, "die", &unknown);
+    fails(&path, &["diskseq", "a.store-shm"], || run(&path, "count", &known));
+    assert_eq!(run(&path, "count", &unknown), LEFT.to_string());
     assert_eq!(run(&path, "count", &known), LEFT.to_string());
 }
 

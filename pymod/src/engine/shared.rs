@@ -278,6 +278,11 @@ impl Shared {
                     Err(undoing)
                 }
             },
+            (Err(unknown @ Error::DurabilityUnknown { .. }), Some(e)) => {
+                // The caller learns that the change is done.
+                e.set_cause(py, Some(self.fail(py, unknown)));
+                Err(e)
+            }
             (Err(_), Some(e)) => Err(e),
             (Ok(done), None) => Ok(done),
             (Err(e), None) => Err(self.fail(py, e)),

@@ -103,6 +103,12 @@ impl Pager {
             || self.process_is_dead(p)
     }
 
+    /// Return whether no other process is present.
+    pub(crate) fn is_only_process(&self) -> bool {
+        let me = self.process();
+        (0..self.shm.process_slots()).all(|p| p == me || !self.shm.is_process_present(p))
+    }
+
     /// Return whether all other present processes came by a fork: they may end without ever closing.
     pub(crate) fn others_are_forks(&self) -> bool {
         let me = self.process();

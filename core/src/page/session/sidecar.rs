@@ -14,6 +14,7 @@
 //! | --- | --- |
 //! | nothing | none |
 //! | another boot, another attachment of the disk | stale: uncheckpointed changes are lost, as in a power failure |
+//! | the attachment can be told now, and could not then, or the reverse | error, unless it is sealed and could not then |
 //! | blank, short or damaged; the store names a sidecar of an earlier boot or attachment | stale: it is torn |
 //! | blank, short or damaged otherwise | error |
 //! | of another file, sealed | stale: a checkpoint of that file holds all of it |
@@ -184,7 +185,15 @@ fn judge(path: &Path, file: &File, side: &File, meta: &Meta, meta_sum: u64) -> R
         return Ok(Left::Stale);
     }
     match (known.attached, boot::attachment(file)?) {
-        (theirs, ours) if theirs == ours || theirs == 0 => {}
+        (theirs, ours) if theirs == ours => {}
+        // What a clean close has left is in the checkpoint.
+        (0, _) if seal::is_sealed(&head) => {}
+        (0, _) => {
+            return Err(bad(
+                "was made where the attachment of the disk could not be told (diskseq in /sys/dev/block), which this \
+                 process can",
+            ));
+        }
         (_, 0) => {
             return Err(bad(
                 "was made where the attachment of the disk could be told (diskseq in /sys/dev/block), which this \

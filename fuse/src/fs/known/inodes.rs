@@ -91,7 +91,7 @@ pub(crate) struct Inodes {
     /// How often nodes have come to mean another place.
     moves: ByNumber<u64, u32>,
     secret: RandomState,
-    /// What the kernel has of the root, whose inode it has from the beginning.
+    /// What the kernel has of the root. Its inode is made with the mount, without the attributes.
     root: Shown,
     /// The numbers of files and symlinks that are not the hash of their place: few.
     others: HashMap<Identity, u64>,
@@ -129,6 +129,7 @@ impl Inodes {
     pub(crate) fn new(view: u64) -> Inodes {
         Inodes {
             view,
+            root: Shown::unknown(),
             ..Inodes::default()
         }
     }

@@ -14,8 +14,8 @@
 //!    that it touches are forgotten (`forget_touched`); what it does to its own entries the kernel knows, so the lease
 //!    stays. The change waits for replies under way, which may bring the earlier entry or attributes that no record
 //!    names yet. It waits until they are written, or bring nothing that may be kept: no longer than a lease lives. A
-//!    request that comes during this is not leased, so the wait has an end beside any number of readers. No request
-//!    that has a lease waits for the inode table to follow a change: the change waits after that (`Unforgotten`). A
+//!    request that comes during this is not leased, so the wait has an end beside any number of readers. The change
+//!    waits after the inode table has followed it (`Unforgotten`): requests with leases may wait for the table. A
 //!    lease is given up after a change of more than single entries. A renamed entry keeps the
 //!    kernel's time to live under its new name: changes of that name wait until the kernel has forgotten it
 //!    (`Held::moving`). A change of attributes brings those of its inode with its answer (`answering`).
@@ -95,15 +95,15 @@ struct State {
     quiet: u64,
 }
 
-/// A change of this mount whose attributes the kernel has still to forget. It does when this is dropped, which waits
-/// for the replies under way: before the reply to the change, and after the inode table has followed it.
+/// A change of this mount, of which replies under way may bring what was before it. The kernel forgets that when this is
+/// dropped, which waits for them: before the reply to the change, and after the inode table has followed it.
 #[must_use]
 pub(crate) struct Unforgotten<'a> {
-    pub(crate) leases: &'a Leases,
+    leases: &'a Leases,
     /// The number of calls for leases before the change.
-    pub(crate) calls: u32,
+    calls: u32,
     /// The buckets that it touches, whose leases were not called for.
-    pub(crate) touched: Vec<LeaseBucket>,
+    touched: Vec<LeaseBucket>,
 }
 
 impl Drop for Unforgotten<'_> {
@@ -327,8 +327,21 @@ impl Leases {
         done
     }
 
-    /// Before the reply to a change of this mount: let the kernel forget the attributes that it touches. `calls` is the
-    /// number of calls before the change, `touched` the buckets whose leases were not called for.
+    /// A change of this mount has happened: let the kernel forget the attributes that it touches, so that no look brings
+    /// earlier ones than another door shows. `calls` is the number of calls before the change, `touched` the buckets
+    /// whose leases were not called for.
+    pub(crate) fn changed(&self, calls: u32, touched: Vec<LeaseBucket>) -> Unforgotten<'_> {
+        for bucket in touched.iter().filter(|_| self.are_on()) {
+            self.forget_kept_attributes(&mut lock(&self.bucket(*bucket).state));
+        }
+        Unforgotten {
+            leases: self,
+            calls,
+            touched,
+        }
+    }
+
+    /// Before the reply to the change: wait for the replies under way, and let the kernel forget what they brought.
     fn forget_touched(&self, calls: u32, touched: &[LeaseBucket]) {
         if !self.are_on() {
             return;

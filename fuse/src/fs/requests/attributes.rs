@@ -108,15 +108,26 @@ impl Fs {
             }
         }
         let Some(subject) = Subject::of(&place).filter(|_| changes.are_recorded()) else {
-            return self.getattr(ctx, ino, fh, held);
+            return self.changed_attributes(ctx, ino, fh, held);
         };
         self.leases.answering(ino, || {
             self.write(ctx, |w, _| self.record_changes(w, subject, changes))?;
-            match durability::unknown() {
-                Some(e) => errno(e),
-                None => self.getattr(ctx, ino, fh, held),
-            }
+            self.changed_attributes(ctx, ino, fh, held)
         })
+    }
+
+    /// The answer to a change of attributes. The kernel stores it without a look at what it has learned since the
+    /// request, so a change by another process or thread that comes before the kernel stores it must not be possible.
+    fn changed_attributes(&self, ctx: &Ctx, ino: u64, fh: Option<u64>, held: &mut Held) -> FsResult<Attr> {
+        if let Some(e) = durability::unknown() {
+            return errno(e);
+        }
+        let mut attr = self.attributes(ctx, ino, fh, held)?;
+        let is_single = self.note_sent(ctx, &mut attr);
+        if !is_single || !self.store.is_only_process() {
+            attr.covered.attributes = None;
+        }
+        Ok(attr)
     }
 
     /// Record what a tool sets.

@@ -210,11 +210,7 @@ impl Fs {
             lock(&self.lists).take_back(&applied);
         } else {
             moving::has_changed();
-            unforgotten = Some(Unforgotten {
-                leases: &self.leases,
-                calls,
-                touched,
-            });
+            unforgotten = Some(self.leases.changed(calls, touched));
         }
         if result.is_ok() && self.store.must_await_durability() {
             durability::wait(&self.store, ctx);

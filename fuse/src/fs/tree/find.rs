@@ -323,16 +323,20 @@ impl Fs {
 
     /// Note which attributes are sent. The kernel keeps them only if it has them already, or if no other thread looks
     /// (`known::inodes::shown`).
-    pub(crate) fn note_sent(&self, ctx: &Ctx, attr: &mut Attr) {
-        let (print, now) = (attr.print(), lease_clock());
-        let is_single = self.single.asks(ctx.tid, now);
+    /// Return whether this thread alone asks for attributes.
+    pub(crate) fn note_sent(&self, ctx: &Ctx, attr: &mut Attr) -> bool {
+        let print = attr.print();
         let mut nodes = lock(&self.inodes);
+        // Under the lock: times are noted in their order.
+        let now = lease_clock();
+        let is_single = self.single.asks(ctx.tid, now);
         if !nodes
             .shown(attr.ino)
             .is_some_and(|shown| shown.sent(print, now, is_single))
         {
             attr.covered.attributes = None;
         }
+        is_single
     }
 
     /// The kernel got no attributes of an inode, or others than those that were noted.
@@ -385,7 +389,7 @@ impl Fs {
         if let Ok(found) = &mut found
             && lock(&self.inodes).is_arriving(&found.place)
         {
-            // The operation that moves the entry here waits for the requests that have leases.
+            // The operation that moves the entry here waits, before its reply, for the requests that have leases.
             *held = Held::none();
             found.attr.covered = Covered::default();
         }

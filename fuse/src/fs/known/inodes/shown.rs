@@ -2,14 +2,16 @@
 //!
 //! The kernel marks the attributes of a reply as valid before it stores them one by one. A thread that looks at the
 //! inode in this moment, without a request, gets earlier values, also of a change that was acknowledged long ago. So a
-//! reply that brings new values has no time to live, and each look is a request, until `STORED` after the first such
-//! reply: then the kernel has the values, and to store them once more changes nothing. Two replies live at once:
+//! reply that brings new values has no time to live, and each look is a request. The kernel ignores a reply if it has
+//! stored another one since the request. So a second reply, `STORED` after the first one, has no time to live either,
+//! and those that come `STORED` after that one live: the kernel has the values, and to store them once more changes
+//! nothing. Two replies live at once:
 //!
 //! 1. The first one for an inode that the kernel does not have: no other thread finds the inode before it is made.
-//! 2. One to a thread that has been the only one to send requests for `SINGLE_AFTER`, so that a tool that changes many
-//!    entries by itself does not ask twice. A thread that looks often at what another one changes sends a request
-//!    before long, because each change ends what the kernel keeps. What is left is a rare look within the 100 ns in
-//!    which the kernel stores a reply, of a thread that has sent no request for so long.
+//! 2. One to a thread that has been the only one to ask for attributes for `SINGLE_AFTER`, so that a tool that changes
+//!    many entries by itself does not ask twice. A thread that looks often at what another one changes asks before
+//!    long, because each change ends what the kernel keeps. What is left is a rare look within the 100 ns in which the
+//!    kernel stores a reply, of a thread that has not asked for so long.
 
 use persist_core::store::door::lease_clock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -19,12 +21,15 @@ const STORED: u32 = 20;
 /// After how long, in nanoseconds, a thread without others that send requests is alone.
 const SINGLE_AFTER: u64 = 1_000_000_000;
 
-/// The attributes that were sent last for an inode.
+/// This bit of the hash is set once the attributes were sent again.
+const AGAIN: u32 = 1;
+
+/// The attributes that were noted last for an inode, to be sent to the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Shown {
-    /// A hash of them.
+    /// A hash of them, without `AGAIN`.
     print: u32,
-    /// When they were sent first, in milliseconds; 0: nothing was sent.
+    /// When they were sent first, or again, in milliseconds; 0: nothing was sent.
     since: u32,
 }
 
@@ -36,24 +41,27 @@ fn milliseconds(now: u64) -> u32 {
 impl Shown {
     /// Note that attributes are sent, at a time (`lease_clock`). Return whether the reply may have a time to live.
     pub(crate) fn sent(&mut self, print: u32, now: u64, is_single: bool) -> bool {
-        let now = milliseconds(now);
+        let (now, print) = (milliseconds(now), print & !AGAIN);
+        let long_ago = now.wrapping_sub(STORED).max(1);
         let is_first = self.since == 0;
-        if self.print != print || is_first {
-            let at_once = is_first || is_single;
-            let since = if at_once {
-                now.wrapping_sub(STORED).max(1)
-            } else {
-                now
+        let is_stored = now.wrapping_sub(self.since) >= STORED;
+        if is_first || is_single || self.print == print | AGAIN && is_stored {
+            // Also where the kernel has them for long: the counter may begin again.
+            *self = Shown {
+                print: print | AGAIN,
+                since: long_ago,
             };
-            *self = Shown { print, since };
-            return at_once;
+            return true;
         }
-        if now.wrapping_sub(self.since) < STORED {
-            return false;
+        if self.print & !AGAIN != print {
+            *self = Shown { print, since: now };
+        } else if self.print == print && is_stored {
+            *self = Shown {
+                print: print | AGAIN,
+                since: now,
+            };
         }
-        // The counter may begin again: the kernel still has the values.
-        self.since = now.wrapping_sub(STORED).max(1);
-        true
+        false
     }
 
     /// Return what is known after a reply that was noted and not sent, or sent with other values: nothing.
@@ -94,14 +102,16 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     #[test]
-    fn new_attributes_live_from_the_second_reply_on_when_the_kernel_has_them() {
+    fn new_attributes_live_once_they_were_sent_again_and_the_kernel_has_them() {
         let mut shown = Shown::default();
         let mut sent = |print, ms: u64| shown.sent(print, ms * MS, false);
-        assert!(sent(7, 1000) && sent(7, 1000), "the first of an inode");
-        assert!(!sent(8, 1001) && !sent(8, 1001 + u64::from(STORED) - 1));
-        assert!(sent(8, 1001 + u64::from(STORED)) && sent(8, 1001 + u64::from(STORED)));
-        assert!(!sent(7, 2000), "the earlier ones are new again");
-        assert!(!sent(8, 2019) && !sent(7, 2038) && !sent(7, 2057) && sent(7, 2058));
+        let stored = u64::from(STORED);
+        assert!(sent(6, 1000) && sent(6, 1000), "the first of an inode");
+        assert!(!sent(8, 1001) && !sent(8, 1001 + stored - 1));
+        assert!(!sent(8, 1001 + stored), "the second time");
+        assert!(!sent(8, 1001 + 2 * stored - 1) && sent(8, 1001 + 2 * stored) && sent(8, 1001 + 2 * stored));
+        assert!(!sent(6, 2000), "the earlier ones are new again");
+        assert!(!sent(8, 2019) && !sent(6, 2038) && !sent(6, 2058) && !sent(6, 2077) && sent(6, 2078));
     }
 
     #[test]
@@ -109,15 +119,15 @@ mod tests {
         let mut shown = Shown::default();
         let turn = 1 << 32;
         for ms in (1..100).map(|n| n * turn / 16) {
-            assert!(shown.sent(7, ms * MS, false) || ms % turn == 0, "{ms}");
+            assert!(shown.sent(6, ms * MS, false), "{ms}");
         }
     }
 
     #[test]
     fn a_single_thread_gets_all_at_once_and_what_it_got_x() {
         let mut shown = Shown::default();
-        assert!(shown.sent(7, MS, true) && shown.sent(8, MS, true) && shown.sent(9, MS, true));
-        assert!(shown.sent(9, MS, false) && !shown.sent(10, MS, false));
+        assert!(shown.sent(6, MS, true) && shown.sent(8, MS, true) && shown.sent(10, MS, true));
+        assert!(shown.sent(10, MS, false) && !shown.sent(12, MS, false));
     }
 
     #[test]

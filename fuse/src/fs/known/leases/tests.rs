@@ -68,11 +68,7 @@ fn a_change_waits_for_the_replies_under_way_however_late() -> Tested {
     let (calls, done) = (store.lease_calls(), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let change = scope.spawn(|| {
-            drop(Unforgotten {
-                leases: &leases,
-                calls,
-                touched: vec![bucket],
-            });
+            drop(leases.changed(calls, vec![bucket]));
             done.store(true, Ordering::SeqCst);
         });
         while lock(&leases.bucket(bucket).state).awaiting == 0 && !change.is_finished() {

@@ -172,7 +172,14 @@ impl Fs {
         }
         let attr = self.enter(ctx, found);
         let Some(hint) = made else {
-            return Ok((attr, self.open(ctx, attr.ino, flags)?));
+            return match self.open(ctx, attr.ino, flags) {
+                Ok(fh) => Ok((attr, fh)),
+                Err(e) => {
+                    self.note_unknown(attr.ino);
+                    self.forget(attr.ino, 1);
+                    Err(e)
+                }
+            };
         };
         // What is appended is stored at once: a log has readers while it is written.
         let aside = flags & libc::O_APPEND == 0 || hint.is_some();

@@ -84,7 +84,7 @@ impl Fs {
         };
         let _moving = self.moving.begin();
         let mut removal = Removal::new(self);
-        let (spot, child, values, count) = self.write(ctx, |w, renamed| {
+        let (removed, unforgotten) = self.write_to_follow(ctx, |w, renamed| {
             removal.run(|removal| {
                 let Some((spot, value)) = self.value_of(w, dir, named)? else {
                     return errno(libc::ENOENT);
@@ -107,9 +107,11 @@ impl Fs {
                 Ok((spot, child, values, count))
             })
         })?;
+        let (spot, child, values, count) = removed;
         self.keep_count(count);
         removal.finish();
         self.spot_deleted(spot.parent, &spot.slot);
+        drop(unforgotten);
         if let Some(obj) = child {
             lock(&self.lists).forget(obj.id);
             lock(&self.metadata).deleted(&Mark::Dir(obj.id));
