@@ -6,12 +6,12 @@ mod support;
 
 use common::scratch;
 use persist_core::store::{Actor, Error, In, Key, Options, Result, Store, Wait};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use support::{again, process, sys, worker_task};
+use support::{again, sys, worker_task};
 
 fn set(s: &Store, n: u32, len: usize) -> Result<()> {
     s.write(Actor::Thread, &mut Wait::default(), |w| {
@@ -76,17 +76,14 @@ fn neighbour() {
         "enough memory" => enough_memory(&path),
         "many stores" => many_stores(Path::new(&dir)),
         "many threads" => many_threads(&path),
-        "stay" => {
-            match open(&path) {
-                Ok(_store) => {
-                    println!("open");
-                    let _ = std::io::stdin().read_line(&mut String::new());
-                }
-                Err(e) => println!("{e}"),
+        "stay" => match open(&path) {
+            Ok(store) => {
+                println!("open");
+                let _ = std::io::stdin().read_line(&mut String::new());
+                store.close().unwrap();
             }
-            // Ends as a killed process does.
-            process::die();
-        }
+            Err(e) => println!("{e}"),
+        },
         other => panic!("{other}"),
     }
 }
@@ -220,10 +217,12 @@ fn the_threads_of_a_store_are_limited() {
     limited("many threads");
 }
 
-/// A process that has the store open until it is killed.
+/// A process that has the store open until its input ends.
 struct User {
     child: Child,
     said: String,
+    /// Keeps its output open.
+    _lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl User {
@@ -235,12 +234,18 @@ impl User {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut said = lines
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let is_said = |line: &String| line.starts_with("open") || line.contains("too many");
+        let said = lines
+            .by_ref()
             .map(|line| line.unwrap())
-            .filter(|line| line.starts_with("open") || line.contains("too many"));
-        let said = said.next().unwrap_or_default();
-        User { child, said }
+            .find(is_said)
+            .unwrap_or_default();
+        User {
+            child,
+            said,
+            _lines: lines,
+        }
     }
 }
 
@@ -267,8 +272,10 @@ fn the_processes_of_a_store_are_limited() {
         one_more.said
     );
     set(&store, 1, 10).unwrap();
-    // A killed one makes room.
-    drop(users.pop());
+    // One that ends makes room.
+    let mut last = users.pop().unwrap();
+    drop(last.child.stdin.take());
+    assert!(last.child.wait().unwrap().success());
     users.push(User::new(dir.path()));
     assert_eq!(users.last().map(|user| user.said.as_str()), Some("open"));
     drop(users);

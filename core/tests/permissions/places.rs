@@ -1,7 +1,7 @@
 //! Filesystems that are read-only, or not known to be local; directories that give their group or an access list to new
 //! files.
 
-use super::{STRANGER, beside, for_all_users, is_root, mode, place, read_only};
+use super::{Neighbour, STRANGER, beside, for_all_users, is_root, mode, place, read_only};
 use crate::common::scratch;
 use crate::support::again;
 use crate::support::plain::{get, open, set};
@@ -12,6 +12,7 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// A mount, until it is dropped.
 struct Mounted(tempfile::TempDir);
@@ -275,4 +276,26 @@ fn a_filesystem_that_is_not_known_is_refused() {
         .write(Actor::Thread, &mut Wait::default(), |_| Ok(()))
         .unwrap();
     local.close().unwrap();
+}
+
+/// A snapshot that a user with read permission holds open cannot be dropped, as README says. The error comes at once.
+#[test]
+fn a_reader_can_keep_a_snapshot() {
+    if !is_root() {
+        return; // Only root can become another user.
+    }
+    let (_dir, path) = place();
+    open(&path, 20).close().unwrap();
+    mode(&path, 0o644);
+    let mut hostile = Neighbour::new(&path, "lock");
+    assert_eq!(hostile.answer(), "locked");
+    let store = open(&path, 20);
+    store.snapshot("s").unwrap();
+    let begun = Instant::now();
+    let e = store.drop_snapshot("s").unwrap_err();
+    assert!(matches!(e, Error::InUse { .. }), "{e}");
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    drop(hostile);
+    store.drop_snapshot("s").unwrap();
+    store.close().unwrap();
 }
