@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import gc
 import os
@@ -335,6 +336,28 @@ def test_what_has_no_view_is_named(root: Any) -> None:
     for wrong in (slice(None), "0", None, 0.5):
         with pytest.raises(TypeError):
             root["d"]["l"].view(wrong)
+
+
+def test_a_deque_has_views(root: Any, path: Path) -> None:
+    root["q"] = collections.deque([array(0), b"x" * LONG, bytearray(b"abc"), "text"], 4)
+    queue = root["q"]
+    held = queue[0]
+    assert start(queue.view(0)) == start(queue.view(np.int8(-4))) == start(held)
+    views = [queue.view(1), queue.view(2)]
+    assert [bytes(view) for view in views] == [b"x" * LONG, b"abc"]
+    assert all(type(view) is memoryview and view.readonly for view in views)
+    with pytest.raises(TypeError, match="there is no view of str"):
+        queue.view(3)
+    for index in (4, -5, 10**18):
+        with pytest.raises(IndexError, match="deque index out of range"):
+            queue.view(index)
+    for wrong in (slice(None), "0", None, 0.5):
+        with pytest.raises(TypeError, match="sequence index must be integer"):
+            queue.view(wrong)
+    queue.append(b"new")
+    assert bytes(queue.view(0)) == b"x" * LONG and bytes(queue.view(-1)) == b"new"
+    queue.clear()
+    assert bytes(views[0]) == b"x" * LONG and (held == 0).all()
 
 
 class Transient(persist.Dict):  # type: ignore[type-arg]

@@ -17,6 +17,8 @@ import persist
 import pytest
 
 T = TypeVar("T")
+# Python 3.9 has no dataclasses with slots: there the classes are as others.
+SLOTS: dict[str, Any] = {"slots": True} if sys.version_info >= (3, 10) else {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,13 +35,13 @@ class Derived(Frozen):
         super().__setattr__("sum", self.x + self.y)
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(**SLOTS)
 class Slots(persist.Object):
     x: int
     tags: Any = dataclasses.field(default_factory=list)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, **SLOTS)
 class FrozenSlots(persist.Object):
     x: int
     tags: Any = dataclasses.field(default_factory=list)
@@ -242,7 +244,7 @@ class Job(persist.Object):
     other: Any = dataclasses.field(default=None, repr=False)
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(**SLOTS)
 class SlotJob(persist.Object):
     __transient__ = frozenset({"handle"})
     name: str

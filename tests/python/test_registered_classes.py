@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import json
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ import attrs
 import persist
 import pydantic
 import pytest
+
+# Python 3.9 has no dataclasses with slots: there the classes are as others.
+SLOTS: dict[str, Any] = {"slots": True} if sys.version_info >= (3, 10) else {}
 
 
 @persist.register_dataclass
@@ -42,7 +46,7 @@ class Derived(Job):
 
 
 @persist.register_dataclass
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(**SLOTS)
 class SlotJob:
     name: str
     tags: Any = dataclasses.field(default_factory=list)
@@ -63,7 +67,7 @@ class Point:
 
 
 @persist.register_dataclass
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, **SLOTS)
 class SlotPoint:
     name: str
     tags: Any = None

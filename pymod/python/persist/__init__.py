@@ -144,8 +144,8 @@ def _keys(self):
     return keys(self)
 
 
-Dict.__rich_repr__ = List.__rich_repr__ = property(_rich)
-Dict._repr_html_ = List._repr_html_ = Object._repr_html_ = _html
+Dict.__rich_repr__ = List.__rich_repr__ = _Wrapped.__rich_repr__ = property(_rich)
+Dict._repr_html_ = List._repr_html_ = Object._repr_html_ = _Wrapped._repr_html_ = _html
 Dict._ipython_key_completions_ = Store._ipython_key_completions_ = _keys
 
 _roots = {}

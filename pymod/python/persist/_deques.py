@@ -129,6 +129,19 @@ class Deque(_Wrapped, _abc.MutableSequence):
         self._entries[:] = list(items)
         return self
 
+    def view(self, index, /):
+        """Return a read-only memoryview of an item that is bytes, a bytearray or an array: see `List.view`.
+
+        >>> import collections
+        >>> root['chunks'] = collections.deque([b'first', b'second'])
+        >>> bytes(root['chunks'].view(-1)[:3])
+        b'sec'
+        """
+        try:
+            return self._entries.view(self._position(index))
+        except IndexError:
+            raise IndexError("deque index out of range") from None
+
     def wait(self, timeout=None):
         """Wait until the deque is not empty: see `List.wait`."""
         self._entries.wait(timeout)

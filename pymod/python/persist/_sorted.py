@@ -5,6 +5,7 @@
    stays nor shows one twice.
 """
 
+import sys as _sys
 from collections import abc as _abc
 
 from ._containers import _atomic
@@ -190,6 +191,11 @@ class SortedDict(Dict):
         return both if both is NotImplemented else {key: both[key] for key in sorted(both)}
 
     def __repr__(self):
+        if "pprint" in _sys.modules:
+            # pprint calls this before it looks for a shape.
+            from ._pretty import shape_pprint
+
+            shape_pprint()
         try:
             return f"SortedDict({{{self._shown()}}})"
         except Exception:
