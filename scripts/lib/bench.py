@@ -192,7 +192,7 @@ def main() -> None:
     if a.part in ("all", "python"):
         bench_values.values(a.size, aims)
         bench_watch.watch(a.size, aims)
-        bench_frozen.frozen(a.quick, aims)
+        bench_frozen.frozen(a.size, aims)
     if a.part in ("all", "safety"):
         bench_safety.undo(a.engine, rounds)
         bench_safety.stall(a.engine, a.quick, aims)

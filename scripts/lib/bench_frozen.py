@@ -12,7 +12,8 @@ from pathlib import Path
 import persist
 from bench_report import aim, table
 
-SMALL, LARGE = 1_000, 1_000_000
+# The two numbers of entries, and how many views are taken.
+SIZES = {"full": (1_000, 1_000_000, 5000), "quick": (1_000, 1_000_000, 500), "tiny": (10, 100, 5)}
 
 
 def taking(home: Path, n: int, rounds: int) -> float:
@@ -29,13 +30,13 @@ def taking(home: Path, n: int, rounds: int) -> float:
         return statistics.median(took) * 1e6
 
 
-def frozen(quick: bool, aims: list[str]) -> None:
-    """Measure taking a view at 1e3 and at 1e6 entries."""
-    rounds = 500 if quick else 5000
+def frozen(size: str, aims: list[str]) -> None:
+    """Measure taking a view at 1e3 and at 1e6 entries (at fewer in the tiny size)."""
+    few, many, rounds = SIZES[size]
     home = Path(tempfile.mkdtemp(prefix="persist-bench-"))
     try:
-        took = {f"{n:,} entries": taking(home, n, rounds) for n in (SMALL, LARGE)}
-        table("frozen: time to take a view (us)", took, f"{SMALL:,} entries")
+        took = {f"{n:,} entries": taking(home, n, rounds) for n in (few, many)}
+        table("frozen: time to take a view (us)", took, f"{few:,} entries")
         small, large = took.values()
         aim(aims, "time to take a view of 1e6 entries, us", large, 20)
         aim(aims, "the same, compared with 1e3 entries", large / small, 2)
@@ -45,5 +46,5 @@ def frozen(quick: bool, aims: list[str]) -> None:
 
 if __name__ == "__main__":
     found: list[str] = []
-    frozen("--quick" in sys.argv, found)
+    frozen("quick" if "--quick" in sys.argv else "full", found)
     print("\n".join(found))

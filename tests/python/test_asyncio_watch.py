@@ -120,6 +120,61 @@ def threads_named(name: str) -> list[str]:
     return found
 
 
+@pytest.mark.parametrize("end", ["turns", "cancel"])
+def test_tasks_that_wait_for_a_thread_take_one_thread(path: Path, end: str) -> None:
+    """Let 400 tasks wait for a lock and a transaction of another thread: one thread more, and each gets its turn."""
+    held, go = threading.Event(), threading.Event()
+
+    def hold(store: persist.Store) -> None:
+        with store.root.lock(), store.transaction():
+            held.set()
+            assert go.wait(LONG)
+
+    async def main(store: persist.Store) -> None:
+        begun, turns = 0, 0
+
+        async def change() -> None:
+            nonlocal begun, turns
+            begun += 1
+            async with store.transaction_async():
+                turns += 1
+
+        async def lock() -> None:
+            nonlocal begun, turns
+            begun += 1
+            async with store.root.lock_async(timeout=LONG):
+                turns += 1
+
+        before = len(os.listdir("/proc/self/task"))
+        tasks = [asyncio.ensure_future(wait()) for wait in (change, lock) for _ in range(200)]
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+            assert len(os.listdir("/proc/self/task")) <= before + 1
+        assert begun == 400 and turns == 0 and not any(task.done() for task in tasks)
+        if end == "cancel":
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=LONG)
+            assert all(task.cancelled() for task in tasks)
+        go.set()
+        if end == "turns":
+            await asyncio.wait_for(asyncio.gather(*tasks), LONG)
+        assert turns == (400 if end == "turns" else 0)
+
+    with persist.open(path, lock_timeout=LONG) as store:
+        holder = threading.Thread(target=hold, args=(store,))
+        holder.start()
+        try:
+            assert held.wait(LONG)
+            asyncio.run(main(store))
+        finally:
+            go.set()
+            holder.join(LONG)
+        with store.root.lock(timeout=LONG), store.transaction():
+            store.root["after"] = 1
+        assert store.root == {"after": 1}
+
+
 def test_a_cancelled_task_waits_no_more_and_loses_no_change(root: persist.Dict) -> None:
     root["l"] = []
     items = root["l"]

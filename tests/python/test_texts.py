@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import sys
 import time
 from pathlib import Path
@@ -115,6 +116,23 @@ def test_what_cannot_be_read_has_a_text(path: Path) -> None:
     assert repr(held[1]) == f"<persist.List: {why}>"
     assert repr(held[2]) == f"<persist.Dict: {why}>"
     assert repr(held[3]) == f"<persist.KeysView: {why}>"
+
+
+def test_a_collection_that_cannot_be_read_has_a_text(path: Path) -> None:
+    with persist.open(path) as store:
+        store.root["set"] = {1, 2}
+        store.root["deque"] = collections.deque([1])
+        store.root["ordered"] = collections.OrderedDict(a=1)
+        store.root["counter"] = collections.Counter("aab")
+        store.root["default"] = collections.defaultdict(list, {"a": [1]})
+        held = list(store.root.values())
+        for value, kind in zip(held, ["Set", "Deque", "OrderedDict", "Counter", "DefaultDict"]):
+            assert type(value).__name__ == kind and "closed" not in repr(value)
+    why = f"I/O operation on closed store {path}; open it again"
+    for value in held:
+        for part in [value, value.keys(), value.values(), value.items()] if hasattr(value, "keys") else [value]:
+            assert repr(part).startswith("<persist.") and repr(part).endswith(f": {why}>")
+            assert str(part) == repr(part) and repr([part]) == f"[{part!r}]"
 
 
 def test_a_gone_container_has_a_text(store: persist.Store) -> None:

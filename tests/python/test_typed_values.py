@@ -46,6 +46,16 @@ class Kind(str, enum.Enum):
     A = "a"
 
 
+if sys.version_info >= (3, 11):
+
+    class Word(enum.StrEnum):
+        A = "a"
+
+    WORDS: list[Any] = [Word.A]
+else:
+    WORDS = []
+
+
 class Access(enum.Flag):
     READ = 1
     WRITE = 2
@@ -84,7 +94,7 @@ VALUES: list[Any] = [
     uuid.UUID("12345678-1234-5678-1234-567812345678"), range(10), range(5, -5, -2), range(2**70), range(0, 2**3000),
     pathlib.PurePosixPath("/a/b"), pathlib.PosixPath("."), pathlib.PosixPath("a\udc80\nb"),
     pathlib.PureWindowsPath("C:\\x"),
-    Color.RED, Color.BLUE, Level.LOW, Kind.A, Access.READ, Access.BOTH, Access(0), Bits.A | Bits.B, Bits(0),
+    Color.RED, Color.BLUE, Level.LOW, Kind.A, *WORDS, Access.READ, Access.BOTH, Access(0), Bits.A | Bits.B, Bits(0),
     Outer.Inner.X,
     Point(1, (2, "b")), Pair(1), Pair(Color.RED, dt.date(2026, 1, 1)), (Point(1, 2), Color.RED, uuid.UUID(int=1)),
     np.bool_(True), np.int8(-1), np.uint64(2**64 - 1), np.int64(5), np.float16(0.1), np.float32(0.1), np.float64("nan"),

@@ -25,6 +25,7 @@ TABLES = {
     "read an array of 1,024 floats": {"persist", "np.load", "sqlite3, pickled"},
     "write an array of 1,024 floats": {"persist", "np.save", "sqlite3, pickled"},
     "from a change to the wake-up": {"watch", "watch, asyncio", "pop_wait", "a pipe"},
+    "frozen: time to take a view (us)": {"10 entries", "100 entries"},
     "set (ns)": {"not watched", "another is", "this is"},
 }
 
