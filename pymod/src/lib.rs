@@ -30,8 +30,8 @@ mod wrapped;
 
 use pyo3::prelude::*;
 
-/// The extension module; import `persist` instead. A free-threaded interpreter holds its global lock while this module is
-/// loaded: no test has run with one.
+/// The extension module; import `persist` instead. A free-threaded interpreter holds its global lock while this module
+/// is loaded: no test has run with one.
 #[pymodule(gil_used = true)]
 fn _persist(m: &Bound<'_, PyModule>) -> PyResult<()> {
     python::ffi::main_interpreter_only()?;

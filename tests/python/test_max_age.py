@@ -116,7 +116,7 @@ def test_a_forked_child(tmp_path: Path) -> None:
 
 
 def test_a_thread_that_keeps_the_interpreter_does_not_delay_durability(tmp_path: Path) -> None:
-    """The helper is no thread of Python's: it needs no turn of the interpreter."""
+    """The helper is a thread without the interpreter, and does not wait for its turn."""
     path = tmp_path / "a.store"
     usleep = ctypes.PyDLL(None).usleep
     with persist.open(path, max_age=0.05) as store:

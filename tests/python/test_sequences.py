@@ -192,7 +192,7 @@ def test_pandas_takes_lists_and_dicts(root: persist.Dict, numbers: Any) -> None:
     expected = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
     assert pd.Series(numbers).tolist() == [1, 2, 3, 4]
     assert pd.DataFrame(dict(root["columns"])).equals(expected)
-    # A class that is no dict is an iterable to pandas: the keys are the rows.
+    # Any class but dict is an iterable to pandas: the keys are the rows.
     assert pd.DataFrame(root["columns"]).equals(pd.DataFrame(["a", "b"]))
     assert pd.DataFrame(root["rows"]).equals(expected)
     assert pd.DataFrame(root["cells"], columns=["a", "b"]).equals(expected)

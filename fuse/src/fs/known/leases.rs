@@ -95,8 +95,8 @@ struct State {
     quiet: u64,
 }
 
-/// A change of this mount, of which replies under way may bring what was before it. The kernel forgets that when this is
-/// dropped, which waits for them: before the reply to the change, and after the inode table has followed it.
+/// A change of this mount, of which replies under way may bring what was before it. The kernel forgets that when this
+/// is dropped, which waits for them: before the reply to the change, and after the inode table has followed it.
 #[must_use]
 pub(crate) struct Unforgotten<'a> {
     leases: &'a Leases,
@@ -327,8 +327,8 @@ impl Leases {
         done
     }
 
-    /// A change of this mount has happened: let the kernel forget the attributes that it touches, so that no look brings
-    /// earlier ones than another door shows. `calls` is the number of calls before the change, `touched` the buckets
+    /// A change of this mount has happened: let the kernel forget the attributes that it touches, so that no look
+    /// brings earlier ones than another door shows. `calls` is the number of calls before the change, `touched` the buckets
     /// whose leases were not called for.
     pub(crate) fn changed(&self, calls: u32, touched: Vec<LeaseBucket>) -> Unforgotten<'_> {
         for bucket in touched.iter().filter(|_| self.are_on()) {
