@@ -328,8 +328,8 @@ impl Leases {
     }
 
     /// A change of this mount has happened: let the kernel forget the attributes that it touches, so that no look
-    /// brings earlier ones than another door shows. `calls` is the number of calls before the change, `touched` the buckets
-    /// whose leases were not called for.
+    /// brings earlier ones than another door shows. `calls` is the number of calls before the change, `touched` the
+    /// buckets whose leases were not called for.
     pub(crate) fn changed(&self, calls: u32, touched: Vec<LeaseBucket>) -> Unforgotten<'_> {
         for bucket in touched.iter().filter(|_| self.are_on()) {
             self.forget_kept_attributes(&mut lock(&self.bucket(*bucket).state));
