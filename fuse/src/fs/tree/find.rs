@@ -322,18 +322,15 @@ impl Fs {
     }
 
     /// Note which attributes are sent. The kernel keeps them only if it has them already, or if no other thread looks
-    /// (`known::inodes::shown`).
-    /// Return whether this thread alone asks for attributes.
+    /// (`known::inodes::shown`). Return whether the thread of the request alone asks for attributes.
     pub(crate) fn note_sent(&self, ctx: &Ctx, attr: &mut Attr) -> bool {
         let print = attr.print();
         let mut nodes = lock(&self.inodes);
         // Under the lock: times are noted in their order.
         let now = lease_clock();
         let is_single = self.single.asks(ctx.tid, now);
-        if !nodes
-            .shown(attr.ino)
-            .is_some_and(|shown| shown.sent(print, now, is_single))
-        {
+        let shown = nodes.shown(attr.ino);
+        if !shown.is_some_and(|shown| shown.sent(print, now, ctx.tid, is_single)) {
             attr.covered.attributes = None;
         }
         is_single

@@ -8,16 +8,17 @@
 //! nothing. Two replies live at once:
 //!
 //! 1. The first one for an inode that the kernel does not have: no other thread finds the inode before it is made.
-//! 2. One to a thread that has been the only one to ask for attributes for `SINGLE_AFTER`, so that a tool that changes
-//!    many entries by itself does not ask twice. A thread that looks often at what another one changes asks before
-//!    long, because each change ends what the kernel keeps. What is left is a rare look within the 100 ns in which the
-//!    kernel stores a reply, of a thread that has not asked for so long.
+//! 2. One to a thread that is the only one that ever asked for the attributes of this inode, or has been the only one to
+//!    ask for any for `SINGLE_AFTER`, so that a tool that makes or changes many entries does not ask twice. A thread
+//!    that looks often at what another one changes asks before long, because each change ends what the kernel keeps.
+//!    What is left is a rare look within the 100 ns in which the kernel stores a reply, of a thread that has not asked.
 
 use persist_core::store::door::lease_clock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// When the kernel has the values of a reply, in milliseconds after it.
-const STORED: u32 = 20;
+/// When the kernel has the values of a reply: in ticks of 4 ms after it.
+const STORED: u16 = 6;
+const TICK: u64 = 4_000_000;
 /// After how long, in nanoseconds, a thread without others that send requests is alone.
 const SINGLE_AFTER: u64 = 1_000_000_000;
 
@@ -29,37 +30,47 @@ const AGAIN: u32 = 1;
 pub(crate) struct Shown {
     /// A hash of them, without `AGAIN`.
     print: u32,
-    /// When they were sent first, or again, in milliseconds; 0: nothing was sent.
-    since: u32,
+    /// When they were sent first, or again, in ticks; 0: nothing was sent.
+    since: u16,
+    /// The only thread that asked, as `short`; 0: several.
+    asker: u16,
 }
 
-/// The time in milliseconds, which begins again after 49 days, and is not 0.
-fn milliseconds(now: u64) -> u32 {
-    ((now / 1_000_000) as u32).max(1)
+/// The time in ticks, which begins again after four minutes, and is not 0.
+fn ticks(now: u64) -> u16 {
+    ((now / TICK) as u16).max(1)
+}
+
+/// A part of a thread's number that is not 0; 0 if it is not known.
+fn short(thread: u32) -> u16 {
+    match thread {
+        0 => 0,
+        _ => (thread.wrapping_mul(0x9E37_79B1) >> 16) as u16 | 1,
+    }
 }
 
 impl Shown {
-    /// Note that attributes are sent, at a time (`lease_clock`). Return whether the reply may have a time to live.
-    pub(crate) fn sent(&mut self, print: u32, now: u64, is_single: bool) -> bool {
-        let (now, print) = (milliseconds(now), print & !AGAIN);
-        let long_ago = now.wrapping_sub(STORED).max(1);
+    /// Note that attributes are sent to a thread (0: not known), at a time (`lease_clock`). `is_single`: no other thread
+    /// has asked for any for long. Return whether the reply may have a time to live.
+    pub(crate) fn sent(&mut self, print: u32, now: u64, thread: u32, is_single: bool) -> bool {
+        let (now, print) = (ticks(now), print & !AGAIN);
         let is_first = self.since == 0;
+        if is_first {
+            self.asker = short(thread);
+        } else if self.asker != short(thread) {
+            self.asker = 0;
+        }
+        let is_single = is_single || self.asker != 0;
         let is_stored = now.wrapping_sub(self.since) >= STORED;
         if is_first || is_single || self.print == print | AGAIN && is_stored {
             // Also where the kernel has them for long: the counter may begin again.
-            *self = Shown {
-                print: print | AGAIN,
-                since: long_ago,
-            };
+            (self.print, self.since) = (print | AGAIN, now.wrapping_sub(STORED).max(1));
             return true;
         }
         if self.print & !AGAIN != print {
-            *self = Shown { print, since: now };
+            (self.print, self.since) = (print, now);
         } else if self.print == print && is_stored {
-            *self = Shown {
-                print: print | AGAIN,
-                since: now,
-            };
+            (self.print, self.since) = (print | AGAIN, now);
         }
         false
     }
@@ -68,7 +79,8 @@ impl Shown {
     pub(crate) fn unknown() -> Shown {
         Shown {
             print: 0,
-            since: milliseconds(lease_clock()),
+            since: ticks(lease_clock()),
+            asker: 0,
         }
     }
 }
@@ -99,41 +111,58 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    const MS: u64 = 1_000_000;
+    /// Shown to two threads already.
+    fn shared() -> Shown {
+        let mut shown = Shown::default();
+        assert!(shown.sent(6, TICK * 1000, 1, false));
+        assert!(shown.sent(6, TICK * 1000, 2, false));
+        shown
+    }
 
     #[test]
     fn new_attributes_live_once_they_were_sent_again_and_the_kernel_has_them() {
-        let mut shown = Shown::default();
-        let mut sent = |print, ms: u64| shown.sent(print, ms * MS, false);
+        let mut shown = shared();
+        let mut sent = |print, tick: u64| shown.sent(print, tick * TICK, 1, false);
         let stored = u64::from(STORED);
-        assert!(sent(6, 1000) && sent(6, 1000), "the first of an inode");
         assert!(!sent(8, 1001) && !sent(8, 1001 + stored - 1));
         assert!(!sent(8, 1001 + stored), "the second time");
         assert!(!sent(8, 1001 + 2 * stored - 1) && sent(8, 1001 + 2 * stored) && sent(8, 1001 + 2 * stored));
         assert!(!sent(6, 2000), "the earlier ones are new again");
-        assert!(!sent(8, 2019) && !sent(6, 2038) && !sent(6, 2058) && !sent(6, 2077) && sent(6, 2078));
+        assert!(!sent(8, 2005) && !sent(6, 2010) && !sent(6, 2016) && !sent(6, 2021) && sent(6, 2022));
     }
 
     #[test]
     fn what_the_kernel_has_stays_so_when_the_counter_begins_again() {
-        let mut shown = Shown::default();
-        let turn = 1 << 32;
-        for ms in (1..100).map(|n| n * turn / 16) {
-            assert!(shown.sent(6, ms * MS, false), "{ms}");
+        let mut shown = shared();
+        for tick in (1..100).map(|n| 1000 + n * (1 << 16) / 16) {
+            assert!(shown.sent(6, tick * TICK, 1, false), "{tick}");
         }
     }
 
     #[test]
-    fn a_single_thread_gets_all_at_once_and_what_it_got_x() {
+    fn a_thread_alone_gets_all_at_once_and_the_kernel_has_what_it_got() {
         let mut shown = Shown::default();
-        assert!(shown.sent(6, MS, true) && shown.sent(8, MS, true) && shown.sent(10, MS, true));
-        assert!(shown.sent(10, MS, false) && !shown.sent(12, MS, false));
+        for print in [6, 8, 10] {
+            assert!(shown.sent(print, TICK, 1, false), "the only one of the inode");
+        }
+        assert!(shown.sent(10, TICK, 2, false));
+        assert!(!shown.sent(12, TICK, 1, false));
+        assert!(shown.sent(14, TICK, 1, true), "the only one of the mount");
+        assert!(shown.sent(14, TICK, 2, false));
+    }
+
+    #[test]
+    fn a_thread_that_is_not_known_is_never_alone() {
+        let mut shown = Shown::default();
+        assert!(shown.sent(6, TICK, 0, false));
+        assert!(!shown.sent(8, TICK, 0, false));
+        assert!((1..5000).all(|thread| short(thread) != 0));
     }
 
     #[test]
     fn after_a_reply_that_was_not_sent_the_next_does_not_live() {
         let mut shown = Shown::unknown();
-        assert!(!shown.sent(7, lease_clock(), false));
+        assert!(!shown.sent(7, lease_clock(), 1, false));
     }
 
     #[test]
