@@ -300,6 +300,34 @@ def test_a_look_while_the_kernel_stores_a_reply_is_not_old(store: Path, mount: M
             process.communicate()
 
 
+def test_a_directory_that_python_removes_is_not_shown_to_the_next_look(
+    store: Path, mount: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that runs late with its reply would extend the life of the name in the kernel."""
+    monkeypatch.setenv("PERSIST_LEASES", "eager")
+    mnt = mount(store)
+    looker = (
+        "import os, sys\nos.chdir(sys.argv[1])\nprint(flush=True)\nwhile True:\n"
+        "    try:\n        os.stat('d')\n    except FileNotFoundError:\n        pass\n"
+    )
+    command = [os.environ.get("PYTHON", "python3"), "-S", "-c", looker, str(mnt)]
+    lookers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
+    try:
+        for process in lookers:
+            assert process.stdout and process.stdout.readline()
+        with persist.open(store) as opened:
+            root = opened.root
+            for turn in range(2500):
+                root["d"] = {"turn": turn}
+                assert (mnt / "d" / "turn").read_text() == f"{turn}\n"
+                del root["d"]
+                assert not os.path.exists(mnt / "d"), turn
+    finally:
+        for process in lookers:
+            process.kill()
+            process.communicate()
+
+
 def test_two_mounts_see_each_other(store: Path, mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PERSIST_LEASES", "eager")
     one, two = mount(store, "one"), mount(store, "two")

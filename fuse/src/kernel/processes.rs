@@ -46,12 +46,21 @@ fn identify(pid: u32) -> Option<Process> {
     })
 }
 
-/// Field `n` (counted from 1, at least 4) of `/proc/N/stat`.
+/// Field `n` (counted from 1, at least 3) of `/proc/N/stat`.
 fn stat_field(pid: u32, n: usize) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command's name may contain any byte: count the fields after it.
     let rest = &stat[stat.rfind(')')? + 1..];
     rest.split_ascii_whitespace().nth(n - 3).map(str::to_owned)
+}
+
+/// The time for which a thread has run, in nanoseconds; None if it does not want to run, or does not exist.
+pub(crate) fn running_for(tid: u32) -> Option<u64> {
+    if stat_field(tid, 3)? != "R" {
+        return None;
+    }
+    let text = fs::read_to_string(format!("/proc/{tid}/schedstat")).ok()?;
+    text.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// True while this process exists (and not another of the same number).

@@ -67,7 +67,7 @@ impl Adapter {
         let list = move |m: &Mounted, ctx: &Ctx| -> FsResult<(Held, Vec<Recorded>)> {
             let mut reply = lock(&lines);
             let mut any = false;
-            let mut held = if plus { m.held(ino) } else { Held::none() };
+            let mut held = if plus { m.held(ctx, ino) } else { Held::none() };
             let mut kept = Vec::new();
             let result = m.readdir(ctx, ino, from, plus, &mut held, |line| {
                 let room = reply.take(line);

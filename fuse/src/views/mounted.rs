@@ -130,7 +130,7 @@ impl Mounted {
             return Ok((Ok(self.lookup_to_replay(ctx, parent, name)?), Held::none()));
         }
         let fs = self.at(ctx, parent)?;
-        let mut held = self.held_in(&fs, parent);
+        let mut held = self.held_in(ctx, &fs, parent);
         let found = fs.lookup(ctx, parent, name, &mut held)?;
         Ok((found, held))
     }
@@ -141,25 +141,25 @@ impl Mounted {
             return Ok((self.getattr_to_replay(ctx, ino)?, Held::none()));
         }
         let fs = self.at(ctx, ino)?;
-        let mut held = fs.held();
+        let mut held = fs.held(ctx);
         let attr = fs.getattr(ctx, ino, fh, &mut held)?;
         Ok((attr, held))
     }
 
     /// The leases of a lookup in a directory. The entries of a directory whose changes are replayed are not kept by the
     /// kernel: it would not ask for what is replayed.
-    fn held_in(&self, fs: &Fs, dir: u64) -> Held {
+    fn held_in(&self, ctx: &Ctx, fs: &Fs, dir: u64) -> Held {
         if self.replays.are_in(dir) {
             Held::none()
         } else {
-            fs.held()
+            fs.held(ctx)
         }
     }
 
     /// The leases of a listing of a directory.
-    pub(crate) fn held(&self, ino: u64) -> Held {
+    pub(crate) fn held(&self, ctx: &Ctx, ino: u64) -> Held {
         if view_of(ino) == 0 {
-            self.held_in(&self.live.now(), ino)
+            self.held_in(ctx, &self.live.now(), ino)
         } else {
             Held::none()
         }
@@ -298,7 +298,7 @@ impl Mounted {
             return Ok((self.setattr_to_replay(ctx, ino)?, Held::none()));
         }
         let fs = self.to_change(ctx, ino)?;
-        let mut held = fs.held();
+        let mut held = fs.held(ctx);
         let attr = fs.setattr(ctx, ino, fh, changes, &mut held)?;
         Ok((attr, held))
     }
@@ -317,7 +317,7 @@ impl Mounted {
             return Ok((attr, REPLAY_FH, Held::none()));
         }
         let fs = self.to_change(ctx, parent)?;
-        let mut held = self.held_in(&fs, parent);
+        let mut held = self.held_in(ctx, &fs, parent);
         let (attr, fh) = fs.create(ctx, parent, name, mode, flags, &mut held)?;
         Ok((attr, fh, held))
     }
@@ -362,7 +362,7 @@ impl Mounted {
     ) -> FsResult<Held> {
         let fs = self.to_change(ctx, from.0)?;
         self.may_change(to.0)?;
-        let mut held = fs.held();
+        let mut held = fs.held(ctx);
         fs.rename(ctx, (from.0, from.1), (to.0, to.1), flags, &mut held)?;
         Ok(held)
     }

@@ -22,12 +22,16 @@
 //! 6. A bucket that is wanted often is not leased for a while.
 //! 7. Without leases the thread sleeps until the next one, however long (`asleep`): a mount that is not in use does not
 //!    wake. A request that has taken a lease looks for that after its reply.
-//! 8. If the kernel refuses to forget something, the lease stays until that has expired, and nothing more is leased.
+//! 8. The kernel extends the life of a name when the thread that asked runs with the reply, without a look at what it
+//!    has learned since. So a name is forgotten after each thread that got such a reply lately has run
+//!    (`await_stored`).
+//! 9. If the kernel refuses to forget something, the lease stays until that has expired, and nothing more is leased.
 //!
 //! Each bucket has a mutex, which is a leaf: under it only attributes are forgotten, which does not wait.
 
 use super::forgetting::{Kept, Kernel};
 use crate::fs::context::{UNLIMITED, lock};
+use crate::kernel::processes;
 use persist_core::store::Store;
 use persist_core::store::door::{HeldLease, LEASE_BUCKETS, LeaseBucket, lease_clock};
 use records::Entries;
@@ -55,6 +59,15 @@ const QUIET: (u64, u64) = (1_000_000, 1_000_000_000);
 /// The longest wait of a change for the replies under way that read what it has changed. Those that are later come with
 /// a time to live of 0, since their leases have expired.
 const UNDER_WAY: Duration = Duration::from_secs(1);
+
+/// A thread that got a reply longer ago than this has run with it.
+const LATELY: u64 = 100_000_000;
+/// After how long a thread that is not known has.
+const UNKNOWN_STORED: u64 = 20_000_000;
+/// The most time for which a thread runs before it has stored a reply.
+const STORING: u64 = 50_000;
+/// The most threads that are remembered of a bucket.
+const CALLERS: usize = 16;
 
 thread_local! {
     /// The inode whose attributes the answer to this thread's request brings; 0: none (`Leases::answering`).
@@ -87,12 +100,29 @@ struct State {
     moving: u32,
     /// The entries that the kernel keeps, and until when.
     kept: Entries,
+    /// The threads that got them last (0: not known), and when.
+    callers: Vec<(u32, u64)>,
     /// The inodes whose attributes it keeps, and until when. They are many in the bucket of a list, and are forgotten
     /// at every change of it: each once.
     attributes: Vec<(u64, u64)>,
     /// The lease is not taken until this time.
     quiet_until: u64,
     quiet: u64,
+}
+
+impl State {
+    /// Note that a thread got a reply with an entry.
+    fn note_caller(&mut self, thread: u32, now: u64) {
+        if let Some(known) = self.callers.iter_mut().find(|known| known.0 == thread) {
+            known.1 = now;
+            return;
+        }
+        if self.callers.len() >= CALLERS {
+            let oldest = (0..self.callers.len()).min_by_key(|at| self.callers[*at].1);
+            self.callers.swap_remove(oldest.unwrap_or_default());
+        }
+        self.callers.push((thread, now));
+    }
 }
 
 /// A change of this mount, of which replies under way may bring what was before it. The kernel forgets that when this
@@ -275,9 +305,13 @@ impl Leases {
         }
         // Under the mutex, so that `forget_touched` finds them forgotten, or forgets them itself.
         self.forget_kept_attributes(&mut bucket);
+        let callers = std::mem::take(&mut bucket.callers);
         let mut kept = std::mem::take(&mut bucket.kept);
         let mut forgotten = bucket.attributes.is_empty();
         drop(bucket);
+        if !kept.is_empty() {
+            await_stored(&callers, now);
+        }
         kept.retain(|until, what| until > now && !self.forget(what));
         if !kept.is_empty() {
             forgotten = false;
@@ -292,6 +326,7 @@ impl Leases {
         let mut bucket = lock(&self.bucket(lease.bucket).state);
         if bucket.under_way + bucket.moving == 0 && self.store.end_lease(lease) {
             bucket.kept = Entries::default();
+            bucket.callers = Vec::new();
             bucket.attributes = Vec::new();
         }
     }
@@ -389,6 +424,26 @@ impl Leases {
             );
         }
         false
+    }
+}
+
+/// Wait until threads have run with the replies that they got lately, for `LATELY` at most.
+fn await_stored(callers: &[(u32, u64)], now: u64) {
+    for (thread, at) in callers.iter().filter(|(_, at)| at + LATELY > now) {
+        let end = at + LATELY;
+        if *thread == 0 {
+            let end = at + UNKNOWN_STORED;
+            std::thread::sleep(Duration::from_nanos(end.saturating_sub(lease_clock())));
+            continue;
+        }
+        // A thread that waits for something else has run with its reply.
+        let Some(first) = processes::running_for(*thread) else {
+            continue;
+        };
+        while lease_clock() < end && processes::running_for(*thread).is_some_and(|now| now < first + STORING)
+        {
+            std::thread::sleep(Duration::from_micros(20));
+        }
     }
 }
 

@@ -145,8 +145,8 @@ impl Fs {
     }
 
     /// The leases of one request. A view has none: its openings end before the kernel's knowledge of them.
-    pub(crate) fn held(&self) -> Held {
-        Held::new(&self.leases)
+    pub(crate) fn held(&self, ctx: &Ctx) -> Held {
+        Held::new(&self.leases, ctx.tid)
     }
 
     /// Run `f` in a read section.

@@ -21,6 +21,8 @@ enum Stamp {
 /// The leases of one request.
 pub(crate) struct Held {
     leases: Option<Arc<Leases>>,
+    /// The thread of the request; 0: not known.
+    thread: u32,
     /// The buckets in which the request is counted, sorted, and the stamps of their leases.
     taken: Vec<(u16, LeaseBucket, Stamp)>,
     /// Entries that get a name: the directory's inode, and the name.
@@ -28,9 +30,10 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    pub(crate) fn new(leases: &Arc<Leases>) -> Held {
+    pub(crate) fn new(leases: &Arc<Leases>, thread: u32) -> Held {
         Held {
             leases: leases.are_on().then(|| leases.clone()),
+            thread,
             taken: Vec::new(),
             moving: Vec::new(),
         }
@@ -40,6 +43,7 @@ impl Held {
     pub(crate) fn none() -> Held {
         Held {
             leases: None,
+            thread: 0,
             taken: Vec::new(),
             moving: Vec::new(),
         }
@@ -142,7 +146,10 @@ impl Held {
             }
             match what {
                 Kept::Attributes(ino) => record_attributes(&mut state.attributes, now, end, ino),
-                Kept::Entry(parent, name) => state.kept.record(now, end, parent, name),
+                Kept::Entry(parent, name) => {
+                    state.kept.record(now, end, parent, name);
+                    state.note_caller(self.thread, now);
+                }
             }
         }
     }
@@ -171,6 +178,7 @@ impl Held {
         drop(state);
         drop(Held {
             leases: Some(leases.clone()),
+            thread: 0,
             taken: Vec::new(),
             moving: vec![(bucket, parent, name.into())],
         });

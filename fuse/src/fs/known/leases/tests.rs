@@ -28,7 +28,7 @@ fn a_lease_stays_until_what_the_kernel_does_not_forget_has_expired() -> Tested {
     for kept in [Kept::Attributes(7), Kept::Entry(1, b"x")] {
         let (store, leases) = leases_of_a_failing_kernel(&dir)?;
         let bucket = store.lease_bucket(store.root(), Some(&Key::Str(b"x")));
-        let mut held = Held::new(&leases);
+        let mut held = Held::new(&leases, 0);
         let covered = store.read(&mut Wait::default(), |r| Ok(held.take(r, bucket)))?;
         assert_eq!(covered, Some(bucket));
         let begun = Instant::now();
@@ -47,7 +47,10 @@ fn a_lease_stays_until_what_the_kernel_does_not_forget_has_expired() -> Tested {
             std::thread::sleep(Duration::from_millis(5));
         }
         assert!(begun.elapsed() > ttl, "{kept:?}");
-        let refused = store.read(&mut Wait::default(), |r| Ok(Held::new(&leases).take(r, bucket)))?;
+        let refused = store.read(
+            &mut Wait::default(),
+            |r| Ok(Held::new(&leases, 0).take(r, bucket)),
+        )?;
         assert!(refused.is_none());
         leases.end();
         store.close()?;
@@ -62,7 +65,7 @@ fn a_change_waits_for_the_replies_under_way_however_late() -> Tested {
     let dir = tempfile::tempdir()?;
     let (store, leases) = leases_of_a_failing_kernel(&dir)?;
     let bucket = store.lease_bucket(store.root(), None);
-    let mut reader = Held::new(&leases);
+    let mut reader = Held::new(&leases, 0);
     let covered = store.read(&mut Wait::default(), |r| Ok(reader.take(r, bucket)))?;
     assert_eq!(covered, Some(bucket));
     let (calls, done) = (store.lease_calls(), AtomicBool::new(false));
@@ -74,7 +77,10 @@ fn a_change_waits_for_the_replies_under_way_however_late() -> Tested {
         while lock(&leases.bucket(bucket).state).awaiting == 0 && !change.is_finished() {
             std::thread::yield_now();
         }
-        let refused = store.read(&mut Wait::default(), |r| Ok(Held::new(&leases).take(r, bucket)))?;
+        let refused = store.read(
+            &mut Wait::default(),
+            |r| Ok(Held::new(&leases, 0).take(r, bucket)),
+        )?;
         let is_over = || reader.ttl(covered).is_zero();
         assert!(
             refused.is_none() || is_over(),
