@@ -8,10 +8,11 @@
 //! nothing. Two replies live at once:
 //!
 //! 1. The first one for an inode that the kernel does not have: no other thread finds the inode before it is made.
-//! 2. One to a thread that is the only one that ever asked for the attributes of this inode, or has been the only one to
-//!    ask for any for `SINGLE_AFTER`, so that a tool that makes or changes many entries does not ask twice. A thread
-//!    that looks often at what another one changes asks before long, because each change ends what the kernel keeps.
-//!    What is left is a rare look within the 100 ns in which the kernel stores a reply, of a thread that has not asked.
+//! 2. One to a thread that is the only one that ever asked for the attributes of this inode, or has been the only one
+//!    to ask for any for `SINGLE_AFTER`, so that a tool that makes or changes many entries does not ask twice. A
+//!    thread that looks often at what another one changes asks before long, because each change ends what the kernel
+//!    keeps. What is left is a rare look within the 100 ns in which the kernel stores a reply, of a thread that has
+//!    not asked.
 
 use persist_core::store::door::lease_clock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -50,8 +51,8 @@ fn short(thread: u32) -> u16 {
 }
 
 impl Shown {
-    /// Note that attributes are sent to a thread (0: not known), at a time (`lease_clock`). `is_single`: no other thread
-    /// has asked for any for long. Return whether the reply may have a time to live.
+    /// Note that attributes are sent to a thread (0: not known), at a time (`lease_clock`). `is_single`: no other
+    /// thread has asked for any for long. Return whether the reply may have a time to live.
     pub(crate) fn sent(&mut self, print: u32, now: u64, thread: u32, is_single: bool) -> bool {
         let (now, print) = (ticks(now), print & !AGAIN);
         let is_first = self.since == 0;
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_alone_gets_all_at_once_and_the_kernel_has_what_it_got() {
+    fn a_single_thread_gets_all_at_once_and_the_kernel_has_what_it_got() {
         let mut shown = Shown::default();
         for print in [6, 8, 10] {
             assert!(shown.sent(print, TICK, 1, false), "the only one of the inode");
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_is_not_known_is_never_alone() {
+    fn a_thread_that_is_not_known_is_never_single() {
         let mut shown = Shown::default();
         assert!(shown.sent(6, TICK, 0, false));
         assert!(!shown.sent(8, TICK, 0, false));
