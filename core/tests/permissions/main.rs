@@ -208,17 +208,23 @@ impl Drop for Neighbour {
     }
 }
 
+/// A store, of which a user with read permission has locked all bytes.
+fn locked_by_a_reader() -> (tempfile::TempDir, PathBuf, Neighbour) {
+    let (dir, path) = place();
+    open(&path, 20).close().unwrap();
+    mode(&path, 0o644);
+    let mut hostile = Neighbour::new(&path, "lock");
+    assert_eq!(hostile.answer(), "locked");
+    (dir, path, hostile)
+}
+
 /// A user with read permission locks all bytes: opening, registering, recovering, closing and reopening still work.
 #[test]
 fn a_reader_that_locks_everything_delays_no_writer() {
     if !is_root() {
         return; // Only root can become another user.
     }
-    let (_dir, path) = place();
-    open(&path, 20).close().unwrap();
-    mode(&path, 0o644);
-    let mut hostile = Neighbour::new(&path, "lock");
-    assert_eq!(hostile.answer(), "locked");
+    let (_dir, path, _hostile) = locked_by_a_reader();
     for round in 0..3 {
         let begun = Instant::now();
         let one = open(&path, 20);

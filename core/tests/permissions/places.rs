@@ -1,7 +1,7 @@
 //! Filesystems that are read-only, or not known to be local; directories that give their group or an access list to new
 //! files.
 
-use super::{Neighbour, STRANGER, beside, for_all_users, is_root, mode, place, read_only};
+use super::{STRANGER, beside, for_all_users, is_root, locked_by_a_reader, mode, place, read_only};
 use crate::common::scratch;
 use crate::support::again;
 use crate::support::plain::{get, open, set};
@@ -284,11 +284,7 @@ fn a_reader_can_keep_a_snapshot() {
     if !is_root() {
         return; // Only root can become another user.
     }
-    let (_dir, path) = place();
-    open(&path, 20).close().unwrap();
-    mode(&path, 0o644);
-    let mut hostile = Neighbour::new(&path, "lock");
-    assert_eq!(hostile.answer(), "locked");
+    let (_dir, path, hostile) = locked_by_a_reader();
     let store = open(&path, 20);
     store.snapshot("s").unwrap();
     let begun = Instant::now();

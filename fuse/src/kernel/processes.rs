@@ -54,13 +54,28 @@ fn stat_field(pid: u32, n: usize) -> Option<String> {
     rest.split_ascii_whitespace().nth(n - 3).map(str::to_owned)
 }
 
-/// The time for which a thread has run, in nanoseconds; None if it does not want to run, or does not exist.
-pub(crate) fn running_for(tid: u32) -> Option<u64> {
-    if stat_field(tid, 3)? != "R" {
-        return None;
+/// What a thread does at this moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Doing {
+    /// It waits for something, or is stopped.
+    Waits,
+    /// It runs or wants to, and has run for this long since it began, in nanoseconds.
+    Runs(u64),
+    /// It has ended, or belongs to a namespace that is invisible here, or `/proc` does not tell.
+    Unknown,
+}
+
+/// Return what a thread does.
+pub(crate) fn doing(tid: u32) -> Doing {
+    let running_for = || {
+        let text = fs::read_to_string(format!("/proc/{tid}/schedstat")).ok()?;
+        text.split_ascii_whitespace().next()?.parse().ok()
+    };
+    match stat_field(tid, 3).as_deref() {
+        Some("R") => running_for().map_or(Doing::Unknown, Doing::Runs),
+        Some(_) => Doing::Waits,
+        None => Doing::Unknown,
     }
-    let text = fs::read_to_string(format!("/proc/{tid}/schedstat")).ok()?;
-    text.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// True while this process exists (and not another of the same number).

@@ -31,7 +31,7 @@
 
 use super::forgetting::{Kept, Kernel};
 use crate::fs::context::{UNLIMITED, lock};
-use crate::kernel::processes;
+use crate::kernel::processes::{self, Doing};
 use persist_core::store::Store;
 use persist_core::store::door::{HeldLease, LEASE_BUCKETS, LeaseBucket, lease_clock};
 use records::Entries;
@@ -62,7 +62,7 @@ const UNDER_WAY: Duration = Duration::from_secs(1);
 
 /// A thread that got a reply longer ago than this has run with it.
 const LATELY: u64 = 100_000_000;
-/// After how long a thread that is not known has.
+/// After how long a thread of which nothing is known has: it may have ended.
 const UNKNOWN_STORED: u64 = 20_000_000;
 /// The most time for which a thread runs before it has stored a reply.
 const STORING: u64 = 50_000;
@@ -430,18 +430,21 @@ impl Leases {
 /// Wait until threads have run with the replies that they got lately, for `LATELY` at most.
 fn await_stored(callers: &[(u32, u64)], now: u64) {
     for (thread, at) in callers.iter().filter(|(_, at)| at + LATELY > now) {
-        let end = at + LATELY;
-        if *thread == 0 {
-            let end = at + UNKNOWN_STORED;
-            std::thread::sleep(Duration::from_nanos(end.saturating_sub(lease_clock())));
-            continue;
-        }
-        // A thread that waits for something else has run with its reply.
-        let Some(first) = processes::running_for(*thread) else {
-            continue;
+        let first = match processes::doing(*thread) {
+            // It waits for something else: it has run.
+            Doing::Waits => continue,
+            Doing::Runs(first) => first,
+            Doing::Unknown => {
+                let left = (at + UNKNOWN_STORED).saturating_sub(lease_clock());
+                std::thread::sleep(Duration::from_nanos(left));
+                continue;
+            }
         };
-        while lease_clock() < end && processes::running_for(*thread).is_some_and(|now| now < first + STORING)
-        {
+        let has_run = || match processes::doing(*thread) {
+            Doing::Waits | Doing::Unknown => true,
+            Doing::Runs(now) => now >= first + STORING,
+        };
+        while lease_clock() < at + LATELY && !has_run() {
             std::thread::sleep(Duration::from_micros(20));
         }
     }

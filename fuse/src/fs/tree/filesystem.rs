@@ -182,7 +182,7 @@ impl Fs {
         &self,
         ctx: &Ctx,
         mut f: impl FnMut(&mut Writer<'_>, &mut Vec<Renamed>) -> FsResult<R>,
-    ) -> FsResult<(R, Option<Unforgotten<'_>>)> {
+    ) -> FsResult<(R, Unforgotten<'_>)> {
         let mut refused = None;
         let mut applied: Vec<Renamed> = Vec::new();
         let mut signal = || processes::has_signal(ctx.tid);
@@ -205,17 +205,19 @@ impl Fs {
                     .map_err(|e| bring_out(e, &mut refused))
             })
         });
-        let mut unforgotten = None;
-        if result.is_err() {
-            lock(&self.lists).take_back(&applied);
-        } else {
-            moving::has_changed();
-            unforgotten = Some(self.leases.changed(calls, touched));
-        }
-        if result.is_ok() && self.store.must_await_durability() {
+        let done = match finish(&self.store, ctx, result, refused) {
+            Ok(done) => done,
+            Err(e) => {
+                lock(&self.lists).take_back(&applied);
+                return Err(e);
+            }
+        };
+        moving::has_changed();
+        let unforgotten = self.leases.changed(calls, touched);
+        if self.store.must_await_durability() {
             durability::wait(&self.store, ctx);
         }
-        finish(&self.store, ctx, result, refused).map(|done| (done, unforgotten))
+        Ok((done, unforgotten))
     }
 
     /// Count bytes of a large content that were read or written: its pages are mapped, and count as memory of this
